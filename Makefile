@@ -1,0 +1,46 @@
+# make reports · make test · make lab · make compare   (each builds .venv by itself the first time)
+PROFILE ?= laptop
+JOBS ?= 1
+supported := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do $$p -c '$(supported)' 2>/dev/null && echo $$p && break; done)
+bin := .venv/bin
+pip := $(bin)/python -m pip --quiet --disable-pip-version-check
+ready := .venv/.ready
+
+.PHONY: reports test lab compare lock clean
+
+reports: $(ready)  ## run every notebook and write reports/ (PROFILE=smoke|laptop|evening|paper)
+	$(bin)/python -m colorlib run --profile $(PROFILE) --jobs $(JOBS)
+
+test: $(ready)  ## style; unit, property and fault tests; every notebook at smoke, then nbval
+	@echo "== style: ruff, nbstripout"
+	@$(bin)/ruff check --quiet .
+	@$(bin)/ruff format --quiet --check .
+	@$(bin)/nbstripout --verify --keep-id notebooks/*.ipynb
+	@echo "== tests: two at a time; the notebooks come first and take longest"
+	@$(bin)/python -m pytest --numprocesses 2 --dist worksteal --durations 8
+
+lab: $(ready)  ## open JupyterLab on the notebooks
+	$(bin)/jupyter lab notebooks
+
+compare: $(ready)  ## hold my own runs against the committed reports
+	$(bin)/python -m colorlib compare
+
+# torch first: the build it brings (CPU or CUDA) decides, the rest of the lock fits beside it
+$(ready): pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "colorlib needs Python 3.10, 3.11 or 3.12 on the PATH (or make PYTHON=...)"; exit 1; }
+	@echo "== building .venv with $(PYTHON), once: two minutes, 2 GB (more where torch brings CUDA)"
+	@$(PYTHON) -m venv --clear .venv
+	@echo "   torch" && $(pip) install --constraint requirements.lock torch==2.13.0
+	@echo "   everything else" && $(pip) install --requirement requirements.lock
+	@echo "   colorlib" && $(pip) install --no-deps --no-build-isolation --editable .
+	@$(bin)/python -c "import colorlib; print('   colorlib', colorlib.__version__, 'is ready')"
+	@touch $@
+
+# needs `pip install uv`; CUDA's wheels stay out: torch brings those that fit its own build
+lock:  ## resolve pyproject.toml anew, for every supported Python
+	uv pip compile --universal --python-version 3.10 --all-extras --no-annotate --no-header --quiet pyproject.toml \
+	  | grep -Ev '^(nvidia-|cuda-|triton==|torch==)' > requirements.lock
+
+clean:  ## forget the environment and the caches; data and reports stay
+	rm -rf .venv .pytest_cache .hypothesis .ruff_cache colorlib.egg-info

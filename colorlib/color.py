@@ -1,0 +1,177 @@
+"""RGB, CIE Lab, YUV and grey on batches of tensors, differentiable, on the tensors' own device.
+
+Pictures are (B, 3, H, W) or (3, H, W); float64 stays float64, everything else becomes float32.
+Lab is that of scikit-image: sRGB, white point D65, 2 degree observer.
+"""
+
+# Kornia has the same formulas, and the tests compare with scikit-image. They stand here because
+# `fit_gamut` needs their linear stage, because kornia's colour matrices are matrix products (under
+# autocast they would round colours to bfloat16, here nothing does), and because it is 2-3x faster.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+XYZ_FROM_RGB = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+RGB_FROM_XYZ = tuple(map(tuple, torch.tensor(XYZ_FROM_RGB, dtype=torch.float64).inverse().tolist()))
+WHITE = (0.95047, 1.0, 1.08883)
+YUV_FROM_RGB = (
+    (0.299, 0.587, 0.114),
+    (-0.14714119, -0.28886916, 0.43601035),
+    (0.61497538, -0.51496512, -0.10001026),
+)
+RGB_FROM_YUV = tuple(map(tuple, torch.tensor(YUV_FROM_RGB, dtype=torch.float64).inverse().tolist()))
+
+CUBE_ROOT_ENDS = (6 / 29) ** 3  # below it CIE's cube root is a line
+LINE_SLOPE, LINE_START = 841 / 108, 4 / 29
+AB_RANGE = 110.0  # sRGB's ab spans -107.9 to 98.3, so ab / 110 fits tanh
+# Linear RGB this far outside [0, 1] is rounding dust: cutting it off moves L* by less than 0.005
+DARK_DUST, BRIGHT_DUST = 5e-6, 5e-5
+BISECTIONS = 12  # chroma to 1/4096 of itself, below half a level of 8 bits
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """Convert RGB in [0, 1] to Lab: L in 0..100, ab in about -108..98."""
+    linear = _decode(_float(rgb)).unbind(-3)
+    x, y, z = (
+        _cube_root(_mix(row, linear) / w) for row, w in zip(XYZ_FROM_RGB, WHITE, strict=True)
+    )
+    return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), -3)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """Convert Lab to RGB, not clipped: a colour outside sRGB leaves [0, 1]."""
+    return _encode(torch.stack(_lab_to_linear(*_float(lab).unbind(-3)), -3))
+
+
+def fit_gamut(lab: Tensor) -> Tensor:
+    """Reduce the chroma of colours outside sRGB until they fit; L and hue stay.
+
+    The factor is found per pixel by bisection without gradient; the gradient flows through ab.
+    """
+    lightness, a, b = _float(lab).unbind(-3)
+    scale = _gamut_scale(lightness.detach(), a.detach(), b.detach())
+    return torch.stack((lightness, a * scale, b * scale), -3)
+
+
+@torch.no_grad()
+def _gamut_scale(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return the largest factor on (a, b), in [0, 1], that keeps each colour inside sRGB."""
+    outside = ~_is_inside(lightness, a, b)
+    if lightness.device.type != "cpu":  # picking pixels out would wait for the device
+        return torch.where(outside, _bisect(lightness, a, b), 1.0)
+    scale = torch.ones_like(lightness)
+    if outside.any():
+        scale[outside] = _bisect(lightness[outside], a[outside], b[outside])
+    return scale
+
+
+def _bisect(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    low, step = torch.zeros_like(lightness), 0.5
+    for _ in range(BISECTIONS):
+        middle = low + step
+        low = torch.where(_is_inside(lightness, a * middle, b * middle), middle, low)
+        step /= 2
+    return low
+
+
+def _is_inside(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Say for each colour whether sRGB holds it."""
+    red, green, blue = _lab_to_linear(lightness, a, b)
+    darkest = torch.minimum(torch.minimum(red, green), blue)
+    brightest = torch.maximum(torch.maximum(red, green), blue)
+    return (darkest >= -DARK_DUST) & (brightest <= 1 + BRIGHT_DUST)
+
+
+def rgb_to_yuv(rgb: Tensor) -> Tensor:
+    """Convert RGB in [0, 1] to YUV: Y in [0, 1], U within 0.436, V within 0.615 of 0."""
+    return _apply(YUV_FROM_RGB, rgb)
+
+
+def yuv_to_rgb(yuv: Tensor) -> Tensor:
+    """Convert YUV to RGB, not clipped."""
+    return _apply(RGB_FROM_YUV, yuv)
+
+
+def rgb_to_grey(rgb: Tensor) -> Tensor:
+    """Return the Rec. 601 luma of RGB in [0, 1]: (B, 1, H, W) in [0, 1]."""
+    return _mix(YUV_FROM_RGB[0], _float(rgb).unbind(-3)).unsqueeze(-3)
+
+
+def normalise(lab: Tensor) -> tuple[Tensor, Tensor]:
+    """Split Lab into lightness L/50 - 1 in [-1, 1], (B, 1, H, W), and ab/110, (B, 2, H, W)."""
+    lightness, ab = _float(lab).split((1, 2), -3)
+    return lightness / 50 - 1, ab / AB_RANGE
+
+
+def denormalise(lightness: Tensor, ab: Tensor) -> Tensor:
+    """Join lightness in [-1, 1], (B, 1, H, W), and ab in [-1, 1], (B, 2, H, W), to Lab."""
+    return torch.cat(((_float(lightness) + 1) * 50, _float(ab) * AB_RANGE), -3)
+
+
+def to_network(rgb: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn uint8 RGB, (B, 3, H, W), into lightness and ab in [-1, 1], as `normalise` does."""
+    return normalise(rgb_to_lab(rgb.float() / 255))
+
+
+def from_network(lightness: Tensor, ab: Tensor) -> Tensor:
+    """Turn lightness and ab in [-1, 1] into RGB in [0, 1] of that lightness; chroma may shrink."""
+    return lab_to_rgb(fit_gamut(denormalise(lightness, ab))).clamp(0, 1)
+
+
+def to_uint8(rgb: Tensor) -> Tensor:
+    """Round RGB in [0, 1] to uint8; what lies outside is cut off."""
+    return (rgb.detach() * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _float(tensor: Tensor) -> Tensor:
+    """Keep float64, make everything else float32: colours need more than 8 bits of mantissa."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _apply(matrix: tuple, picture: Tensor) -> Tensor:
+    channels = _float(picture).unbind(-3)
+    return torch.stack([_mix(row, channels) for row in matrix], -3)
+
+
+def _mix(weights: tuple, channels: tuple) -> Tensor:
+    """Return a weighted sum of channels, element by element: autocast leaves that in float32."""
+    first, second, third = channels
+    return first * weights[0] + second * weights[1] + third * weights[2]
+
+
+def _lab_to_linear(lightness: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    """Convert Lab to linear RGB, one tensor per channel."""
+    y = (lightness + 16) / 116
+    roots = (y + a / 500, y, y - b / 200)
+    xyz = [_cube(root) * white for root, white in zip(roots, WHITE, strict=True)]
+    return [_mix(row, xyz) for row in RGB_FROM_XYZ]
+
+
+# Both branches of `where` are differentiated: the clamps keep the unused one finite.
+
+
+def _decode(rgb: Tensor) -> Tensor:
+    """Take the sRGB curve off."""
+    curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055).pow(2.4)
+    return torch.where(rgb > 0.04045, curve, rgb / 12.92)
+
+
+def _encode(linear: Tensor) -> Tensor:
+    """Put the sRGB curve on; below zero it goes on as its line."""
+    curve = 1.055 * linear.clamp(min=0.0031308).pow(1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, curve, linear * 12.92)
+
+
+def _cube_root(value: Tensor) -> Tensor:
+    curve = value.clamp(min=CUBE_ROOT_ENDS).pow(1 / 3)
+    return torch.where(value > CUBE_ROOT_ENDS, curve, value * LINE_SLOPE + LINE_START)
+
+
+def _cube(root: Tensor) -> Tensor:
+    return torch.where(root > 6 / 29, root * root * root, (root - LINE_START) / LINE_SLOPE)

@@ -1,0 +1,74 @@
+"""Where things stand on disk, and how they are written: whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def root() -> Path:
+    """Return the project's folder: COLORLIB_ROOT, or the one that holds this package."""
+    return Path(os.environ.get("COLORLIB_ROOT") or Path(__file__).parents[1]).resolve()
+
+
+def data_root() -> Path:
+    """Return the folder of data sets and caches: COLORLIB_DATA, or data/ of the project."""
+    return Path(os.environ.get("COLORLIB_DATA") or root() / "data").resolve()
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON that every reader accepts: NaN and infinity become null."""
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, text + "\n")
+
+
+def sha(what: str | Path | bytes, kind: str = "sha256") -> str:
+    """Return the hex digest of a file (given by its path) or of bytes."""
+    digest = hashlib.new(kind)
+    if isinstance(what, bytes):
+        digest.update(what)
+    else:
+        with open(what, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy and torch values
+        return _finite(value.tolist())
+    return value
