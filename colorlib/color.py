@@ -4,9 +4,9 @@ Pictures are (B, 3, H, W) or (3, H, W); float64 stays float64, everything else b
 Lab is that of scikit-image: sRGB, white point D65, 2 degree observer.
 """
 
-# Kornia has the same formulas, and the tests compare with scikit-image. They stand here because
-# `fit_gamut` needs their linear stage, because kornia's colour matrices are matrix products (under
-# autocast they would round colours to bfloat16, here nothing does), and because it is 2-3x faster.
+# Kornia has these formulas too. They stand here because kornia multiplies by its matrices in
+# bfloat16 under autocast (off by 3 in Lab; element-wise arithmetic stays in float32), cuts
+# negative Z off, rounds its YUV matrices to three digits, and `fit_gamut` needs the linear stage.
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from . import files
+from colorlib import files
 
 PROFILES = ("smoke", "laptop", "evening", "paper")
 TYPES = ("int", "float", "str", "bool", "list[str]", "list[int]", "list[float]")
@@ -86,6 +86,26 @@ def cells(file: Path) -> list[dict[str, Any]]:
         raise NotebookError(f"{file}: there is no such notebook") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotebookError(f"{file}: not a readable notebook ({error!r})") from error
+
+
+def headings(cells: list[dict[str, Any]]) -> list[str]:
+    """Return, for each cell, the nearest heading at or above it ("" before the first)."""
+    current, found = "", []
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            lines = re.findall(r"^#{1,6} +(.+?)\s*#*$", cell["source"], re.MULTILINE)
+            current = lines[-1] if lines else current
+        found.append(current)
+    return found
+
+
+def main_row(name: str) -> str:
+    """Return MAIN_ROW, the row of results a notebook is judged by; "" where it names none."""
+    for cell in cells(path(name)):
+        match = re.search(r"""^MAIN_ROW\b[^=\n]*=\s*["'](\w+)["']""", cell["source"], re.MULTILINE)
+        if cell["cell_type"] == "code" and match:
+            return match[1]
+    return ""
 
 
 def load(name: str) -> ModuleType:
@@ -205,6 +225,20 @@ def convert(kind: str, value: Any) -> Any:
     if kind == "float":
         return float(value)
     return [float(v) for v in value] if kind == "list[float]" else value
+
+
+def from_text(parameter: Parameter, text: str) -> Any:
+    """Read a value given on the command line; what cannot be read stays text for `check_types`."""
+    kind = parameter.type
+    try:
+        if kind == "bool":
+            return {"true": True, "false": False}.get(text.lower(), text)
+        if kind.startswith("list["):
+            parts = [part.strip(" '\"") for part in text.strip().strip("[]").split(",")]
+            return [SCALARS[kind[5:-1]](part) for part in parts if part]
+        return SCALARS[kind](text)
+    except ValueError:
+        return text
 
 
 def check_types(name: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""What every adversarial notebook shares: the losses of critic and generator, WGAN-GP's penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Score = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """An adversarial objective, as three penalties on a critic's raw scores (no sigmoid before).
+
+    Attributes:
+        kind: its name.
+        real, fake: the critic's penalty for its scores of real and of generated pictures.
+        fooling: the generator's penalty for the critic's scores of its pictures.
+        share: weight of each of the critic's two halves.
+    """
+
+    kind: str
+    real: Score
+    fake: Score
+    fooling: Score
+    share: float
+
+    def critic(self, real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+        """Return the critic's loss, a scalar to minimise; scores of any shape."""
+        return self.share * (self.real(real_scores).mean() + self.fake(fake_scores).mean())
+
+    def generator(self, fake_scores: Tensor) -> Tensor:
+        """Return the generator's loss, a scalar to minimise; scores of any shape."""
+        return self.fooling(fake_scores).mean()
+
+
+# softplus(-s) = -log sigmoid(s), the stable form of binary cross entropy on logits
+_LOSSES = {
+    "gan": AdversarialLoss(
+        "gan",  # Goodfellow et al., with the generator's -log D
+        real=lambda s: F.softplus(-s),
+        fake=F.softplus,
+        fooling=lambda s: F.softplus(-s),
+        share=0.5,
+    ),
+    "gan_saturating": AdversarialLoss(
+        "gan_saturating",  # the generator minimises log(1 - D), as the min-max game is printed
+        real=lambda s: F.softplus(-s),
+        fake=F.softplus,
+        fooling=lambda s: -F.softplus(s),
+        share=0.5,
+    ),
+    "lsgan": AdversarialLoss(
+        "lsgan",  # Mao et al.: squares; the generator's own 1/2 left out, as CycleGAN does
+        real=lambda s: (s - 1).square(),
+        fake=torch.square,
+        fooling=lambda s: (s - 1).square(),
+        share=0.5,
+    ),
+    "wgan": AdversarialLoss(
+        "wgan",  # Arjovsky et al.: the difference of the means, a distance; hence no half
+        real=torch.neg,
+        fake=lambda s: s,
+        fooling=torch.neg,
+        share=1.0,
+    ),
+}
+KINDS = tuple(_LOSSES)
+# Layers that see everything or make pictures larger: the count below would be wrong
+NOT_IN_A_STACK = (nn.Linear, nn.ConvTranspose2d, nn.Upsample, nn.AdaptiveAvgPool2d)
+
+
+def loss(kind: str) -> AdversarialLoss:
+    """Return an objective: gan (-log D), gan_saturating (log(1 - D)), lsgan or wgan."""
+    if kind not in _LOSSES:
+        raise ValueError(f"adversarial loss {kind!r}: must be one of {', '.join(KINDS)}")
+    return _LOSSES[kind]
+
+
+def gradient_penalty(critic: Score, real: Tensor, fake: Tensor, weight: float = 10.0) -> Tensor:
+    """Return WGAN-GP's penalty, weight * mean (|gradient| - 1)^2, a scalar.
+
+    The gradient of the critic's score is taken per picture at a random point between its real and
+    its generated version, (B, ...) each. A critic with batch norm mixes pictures: use none or
+    instance norm. Not for a compiled critic: torch.compile cannot differentiate twice.
+    """
+    share = torch.rand((len(real),) + (1,) * (real.dim() - 1), device=real.device, dtype=real.dtype)
+    between = torch.lerp(fake.detach().to(real.dtype), real.detach(), share).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    # a bare norm has no derivative at 0; the small term moves the penalty by less than 1e-5
+    length = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()
+    return weight * (length - 1).square().mean()
+
+
+def receptive_field(module: nn.Module) -> int:
+    """Return how many input pixels a side one output of a stack of convolutions sees.
+
+    Counts square Conv2d and pooling layers in their order of registration, however nested; so it
+    is for plain stacks: branches that run side by side would be counted one after the other.
+    """
+    field, stride = 1, 1
+    for layer in module.modules():
+        if isinstance(layer, NOT_IN_A_STACK):
+            raise ValueError(
+                f"receptive_field: {type(layer).__name__} is not part of a plain stack"
+            )
+        if isinstance(layer, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)):
+            kernel, step, dilation = (
+                _square(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "dilation")
+            )
+            field += dilation * (kernel - 1) * stride
+            stride *= step
+    return field
+
+
+def _square(size: int | tuple[int, int]) -> int:
+    """Return the side of a square size, which torch gives as a number or a pair."""
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) != 1:
+        raise ValueError(f"receptive_field: {size} is not square")
+    return sides.pop()

@@ -1,0 +1,156 @@
+"""`colorlib colorize`: photos in, photos out, with a model that a notebook's run has left."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+import click
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from colorlib import color, files, machine, notebooks, pictures, training
+
+# where weights are looked for, best first; smoke trains nothing worth using
+PROFILES = ("paper", "evening", "laptop", "local")
+
+
+class ColorizeError(Exception):
+    """Nothing can be coloured; one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo: the file written, or the problem in one line."""
+
+    photo: str
+    written: str = ""
+    problem: str = ""
+
+
+def find_weights(name: str, row: str) -> Path:
+    """Return the weights of a notebook's row from its best run; say what to run if there are none."""
+    for profile in PROFILES:
+        file = files.root() / "reports" / profile / name / "weights" / f"{row}.safetensors"
+        if file.is_file():
+            return file
+    raise ColorizeError(
+        f"no trained weights of {name} yet; run `python -m colorlib run {name}` first, "
+        "or give a file with --weights"
+    )
+
+
+def colorize_picture(
+    notebook: ModuleType, model: torch.nn.Module, rgb: np.ndarray, here: machine.Machine, **options
+) -> np.ndarray:
+    """Colour the lightness of one picture, uint8 (H, W, 3), whatever its size; uint8 again."""
+    batch = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].to(here.device)
+    lightness, _ = color.to_network(batch)
+    with here.autocast():
+        painted = notebook.colorize(model, (lightness + 1) * 50, **options)
+    return color.to_uint8(painted)[0].permute(1, 2, 0).cpu().numpy()
+
+
+def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
+    """Give each photo its target file: its own name, the old suffix kept where two would meet."""
+    stems = Counter(photo.stem for photo in photos)
+    return {
+        photo: folder / ((photo.stem if stems[photo.stem] == 1 else photo.name) + suffix)
+        for photo in photos
+    }
+
+
+def colorize_file(photo: Path, target: Path, overwrite: bool, paint) -> Outcome:
+    """Read, colour and write one photo; alpha and colour profile are carried over."""
+    if target.exists() and not overwrite:
+        return Outcome(str(photo), problem=f"{target} exists; use --overwrite or another folder")
+    try:
+        picture = pictures.read(photo)
+        pictures.write(target, paint(picture.rgb), alpha=picture.alpha, icc=picture.icc)
+    except pictures.PictureError as error:
+        return Outcome(str(photo), problem=str(error))
+    except MemoryError:
+        return Outcome(str(photo), problem=f"{photo}: too large for this machine's memory")
+    return Outcome(str(photo), written=str(target))
+
+
+def find_photos(where: tuple[str, ...]) -> tuple[list[Path], list[Outcome]]:
+    """Return the photos that files, folders and patterns name, each once, and what named none."""
+    found, problems = {}, []
+    for place in where:
+        try:
+            found.update(dict.fromkeys(pictures.find(place)))
+        except pictures.PictureError as error:
+            problems.append(Outcome(place, problem=str(error)))
+    return list(found), problems
+
+
+def options_for(notebook: ModuleType, name: str, reference: str, side: int) -> dict:
+    """Return the options that this notebook's `colorize` understands; refuse the others."""
+    known = inspect.signature(notebook.colorize).parameters
+    options = {}
+    if reference and "reference" not in known:
+        raise ColorizeError(f"{name} takes no reference picture; leave --reference out")
+    if reference:
+        options["reference"] = pictures.read_rgb(reference)
+    if side and "side" not in known:
+        raise ColorizeError(f"{name} has no choice of side; leave --side out")
+    return options | ({"side": side} if side else {})
+
+
+@click.command("colorize")
+@click.argument("photos", nargs=-1, required=True)
+@click.option("--with", "name", required=True, help="The notebook whose model paints, as 03.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder.")
+@click.option("--reference", default="", help="A picture to take colours from (02, 04).")
+@click.option("--weights", default="", help="A file of weights instead of the newest run's.")
+@click.option("--row", default="", help="Another trained row of the notebook, as unet_gan.")
+@click.option("--side", default=0, help="Short side the network sees; 0: as it was trained.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcomes as JSON.")
+def command(photos, name, output, reference, weights, row, side, device, jpeg, overwrite, as_json):
+    """Colour PHOTOS (files, folders or patterns) at full size; their own lightness is kept.
+
+    Colours are guesses. Exit status: 0 all were coloured, 1 some or none were, 2 wrong use.
+    """
+    name = notebooks.full_name(name)
+    notebook = notebooks.load(name)
+    options = options_for(notebook, name, reference, side)
+    file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW)
+    here = machine.prepare(device)
+    model = notebook.load_model(file, here.device)
+    info = training.read_info(file)
+    click.echo(f"{name}, {info.get('row', '')}: weights trained on {info.get('data', '?')}", err=True)
+    found, outcomes = find_photos(photos)
+    targets = plan_targets(found, output, ".jpg" if jpeg else ".png")
+    for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):
+        outcomes.append(
+            colorize_file(
+                photo,
+                target,
+                overwrite,
+                lambda rgb: colorize_picture(notebook, model, rgb, here, **options),
+            )
+        )
+    report(outcomes, as_json)
+    sys.exit(0 if outcomes and not any(o.problem for o in outcomes) else 1)
+
+
+def report(outcomes: list[Outcome], as_json: bool) -> None:
+    """Print what became of every photo."""
+    if as_json:
+        click.echo(json.dumps([asdict(o) for o in outcomes], indent=1))
+        return
+    for outcome in outcomes:
+        if outcome.problem:
+            click.echo(f"not coloured: {outcome.problem}", err=True)
+    written = sum(bool(o.written) for o in outcomes)
+    click.echo(f"{written} of {len(outcomes)} coloured")

@@ -1,0 +1,389 @@
+"""Pages to read: a report's index.html, and the page that lists the reports.
+
+They ask nothing of any server: equations are MathML, pictures are the report's own files, and
+there is no script. A picture without words for those who cannot see it is an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+import struct
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from colorlib import files, notebooks
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHOWN = {  # smoke runs judge nothing and local ones are private: the index leaves both out
+    "laptop": "drawn pictures, no network, minutes",
+    "evening": "real pictures, no accelerator",
+    "paper": "the papers' own settings",
+}
+BASELINES = ("grey_floor", "mean_ab")
+PICTURES = ("image/png", "image/jpeg")
+NO_ALT = "No description has been provided for this image"  # what nbconvert writes in its place
+
+
+class PageError(Exception):
+    """A report cannot become a page; one line that says what to mend."""
+
+
+def render(report: str | Path) -> Path:
+    """Write `report/index.html` from its executed `notebook.ipynb`; return the page."""
+    import nbformat
+
+    report = Path(report)
+    source = report / "notebook.ipynb"
+    try:
+        notebook = nbformat.read(source, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise PageError(f"{source}: not a readable notebook ({error})") from error
+    _tidy(notebook)
+    exporter = _exporter(report)
+    page = {"css": _css(), **_about(report, notebook)}
+    body, _ = exporter.from_notebook_node(notebook, {"page": page})
+    files.write_atomic(report / "index.html", _finished(body, report, source))
+    return report / "index.html"
+
+
+def _tidy(notebook: Any) -> None:
+    """Join printed pieces, keep of overwritten lines what stands last, put headings in order."""
+    level = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source, level = _ordered(cell.source, level)
+        outputs: list[Any] = []
+        for output in cell.get("outputs", []):
+            last = outputs[-1] if outputs else {}
+            if output.output_type == "stream" and last.get("name") == output.name:
+                last["text"] += output.text
+            else:
+                outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output["text"] = re.sub(r"[^\n]*\r(?!\n)", "", output["text"])
+        if "outputs" in cell:
+            cell.outputs = outputs
+
+
+def _ordered(source: str, level: int) -> tuple[str, int]:
+    """Lower the level of headings that skip one, and of every `#` after the first."""
+    lines, fenced = source.split("\n"), False
+    for i, line in enumerate(lines):
+        fenced ^= line.lstrip().startswith(("```", "~~~"))
+        match = re.match(r"(#{1,6})(\s+\S.*)", line)
+        if match and not fenced:
+            level = max(min(len(match[1]), level + 1), 2 if level else 1)
+            lines[i] = "#" * level + match[2]
+    return "\n".join(lines), level
+
+
+def _about(report: Path, notebook: Any) -> dict[str, Any]:
+    """Collect title, contents, links and facts of a report's page."""
+    metrics, run = _json(report / "metrics.json"), _json(report / "run.json")
+    headings = [
+        (len(marks), text)
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for marks, text in re.findall(r"^(#{1,2})\s+(.+?)\s*$", cell.source, re.MULTILINE)
+    ]
+    titles = [plain(text) for level, text in headings if level == 1]
+    links = [("All reports", "../../index.html")] if report.parent.parent.name == "reports" else []
+    own = (("Notebook", "notebook.ipynb"), ("Numbers", "metrics.json"), ("Run", "run.json"))
+    links += [(text, name) for text, name in own if (report / name).exists()]
+    profile = metrics.get("profile") or run.get("profile")
+    facts = [f"profile {profile}" if profile else "", str(run.get("date", ""))[:10]]
+    return {
+        "title": titles[0] if titles else report.name,
+        "contents": [(plain(text), anchor(plain(text))) for level, text in headings if level == 2],
+        "links": links,
+        "facts": " · ".join(filter(None, [*facts, headline(metrics)])),
+    }
+
+
+def plain(markdown: str) -> str:
+    """Take the marks out of a heading: links, emphasis, code."""
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
+    return re.sub(r"[*`$\\]|(?<!\w)_|_(?!\w)", "", text).strip()
+
+
+def anchor(text: str) -> str:
+    """Return the id of a heading."""
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-")
+
+
+def _exporter(report: Path) -> Any:
+    """Build nbconvert's HTML exporter with our template, markdown and pictures."""
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Markdown(IPythonRenderer):
+        """Markdown with MathML equations and our heading anchors."""
+
+        def heading(self, text: str, level: int, **_: Any) -> str:
+            name = anchor(html.unescape(re.sub(r"<math.*?</math>|<[^>]+>", "", text)))
+            link = f'<a class="anchor" href="#{name}" aria-label="Link to this section">#</a>'
+            return f'<h{level} id="{name}">{text}{link}</h{level}>\n'
+
+        def block_math(self, body: str) -> str:
+            return equation(body)
+
+        def inline_math(self, body: str) -> str:
+            return mathml(body)
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return equation(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+    class Exporter(HTMLExporter):
+        """nbconvert's own but for the markdown renderer."""
+
+        def markdown2html(self, source: str) -> str:
+            return MarkdownWithMath(renderer=Markdown(escape=False)).render(source)
+
+    exporter = Exporter(template_name="report", extra_template_basedirs=[str(TEMPLATES)])
+    exporter.register_filter("picture", lambda output: _picture(report, output))
+    return exporter
+
+
+def _picture(report: Path, output: Any) -> dict[str, Any]:
+    """Describe a shown picture: a link to the report's own file, or the picture itself."""
+    kind = next(kind for kind in PICTURES if kind in output["data"])
+    about = output["metadata"].get(kind, {})
+    content = base64.b64decode(output["data"][kind])
+    name = about.get("file", "")
+    linked = bool(name) and (report / name).is_file()
+    src = quote(name) if linked else f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    content = (report / name).read_bytes() if linked else content
+    width, height = struct.unpack(">II", content[16:24]) if content[1:4] == b"PNG" else (0, 0)
+    return {"src": src, "alt": about.get("alt", "").strip(), "width": width, "height": height}
+
+
+# --- equations ----------------------------------------------------------------------------------
+
+REWRITES = (  # what latex2mathml does not know, in words that it does
+    (r"\\(begin|end)\{(aligned|eqnarray|gathered|gather|align|split)\*?\}", r"\\\1{align*}"),
+    (r"\\(begin|end)\{equation\*?\}", ""),
+    (r"\\operatorname\*?", r"\\mathrm"),
+    (r"\\arg(?![a-zA-Z])", r"\\mathrm{arg}"),
+    (r"\\(limits|nonumber|notag|displaystyle)(?![a-zA-Z])|\\label\{[^}]*\}", ""),
+)
+
+
+def mathml(latex: str, display: str = "inline") -> str:
+    """Turn LaTeX into MathML; what cannot be turned stays readable as it was written."""
+    from latex2mathml.converter import convert
+
+    text = latex.strip()
+    for pattern, replacement in REWRITES:
+        text = re.sub(pattern, replacement, text)
+    try:
+        result = convert(text, display=display)
+    except Exception:  # the package raises a dozen kinds, built-in ones among them
+        result = r"<mi>\ "
+    if re.search(r"<m[io]>\\[a-zA-Z ]", result):  # an unknown command
+        return f'<code class="tex">{html.escape(latex.strip())}</code>'
+    return result
+
+
+def equation(latex: str) -> str:
+    r"""Set a displayed equation, its \tag{n} at the right."""
+    tags = re.findall(r"\\tag\{([^}]*)\}", latex)
+    number = f"<span>({html.escape(tags[0])})</span>" if tags else ""
+    body = mathml(re.sub(r"\\tag\{[^}]*\}", "", latex), "block")
+    return f'<div class="equation">{body}{number}</div>'
+
+
+# --- what a finished page must keep to ----------------------------------------------------------
+
+
+def _finished(body: str, report: Path, source: Path) -> str:
+    """Mend relative links and twin anchors; refuse what a reader could not see or fetch."""
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(body, "html.parser")
+    for script in soup.find_all("script"):
+        script.decompose()
+    _refuse_silent_pictures(soup, source)
+    for tag, key in (("a", "href"), ("img", "src")):
+        for element in soup.find_all(tag, attrs={key: True}):
+            element[key] = _from_report(element[key], report)
+    _refuse_fetching(soup, source)
+    _number_twins(soup)
+    return str(soup)
+
+
+def _refuse_silent_pictures(soup: Any, source: Path) -> None:
+    for image in soup.find_all("img"):
+        if image.get("alt", "").strip() in ("", NO_ALT):
+            where = f"a picture under '{_heading_above(image)}'"
+            raise PageError(f"{source}: {where} has no alt text; give show_figure its alt")
+
+
+def _refuse_fetching(soup: Any, source: Path) -> None:
+    for element in soup.find_all(src=True) + soup.find_all("link", href=True):
+        address = element.get("src") or element.get("href")
+        if re.match(r"(\w+:)?//", address):
+            raise PageError(f"{source}: {address} would be fetched from the network; keep it here")
+
+
+def _number_twins(soup: Any) -> None:
+    """Give headings of the same words anchors of their own: results, results-2."""
+    taken: Counter[str] = Counter()
+    for link in soup.find_all("a", class_="anchor"):
+        name = link.parent["id"]
+        taken[name] += 1
+        if taken[name] > 1:
+            link.parent["id"] = f"{name}-{taken[name]}"
+            link["href"] = f"#{name}-{taken[name]}"
+
+
+def _heading_above(element: Any) -> str:
+    heading = element.find_previous(["h1", "h2", "h3", "h4"])
+    return heading.get_text().rstrip("#") if heading else "no heading"
+
+
+def _from_report(address: str, report: Path) -> str:
+    """Turn a link that is relative to notebooks/ into one that is relative to the report."""
+    link, _, fragment = address.partition("#")
+    if not link or re.match(r"\w+:|/", link) or (report / link).exists():
+        return address
+    tail = f"#{fragment}" if fragment else ""
+    if re.fullmatch(r"\d\d_\w+\.ipynb", link):
+        return f"../{link.removesuffix('.ipynb')}/index.html{tail}"
+    target = files.root() / "notebooks" / link
+    if not target.exists():
+        return address
+    return Path(os.path.relpath(target.resolve(), report.resolve())).as_posix() + tail
+
+
+@cache
+def _css() -> str:
+    """Return the style of all pages, with colours of code for light and dark."""
+    from pygments.formatters import HtmlFormatter
+
+    light = HtmlFormatter(style="friendly").get_style_defs(".highlight .")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight .")
+    own = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    coloured = [
+        "\n".join(line for line in style.splitlines() if line.startswith(".highlight . ."))
+        for style in (light, dark)
+    ]
+    shorter = [style.replace(".highlight . .", ".highlight .") for style in coloured]
+    return f"{own}{shorter[0]}\n@media (prefers-color-scheme: dark) {{\n{shorter[1]}\n}}"
+
+
+# --- the list of reports ------------------------------------------------------------------------
+
+
+def render_index(reports: str | Path) -> Path:
+    """Write `reports/index.html`: a card for each report, links relative; return the page."""
+    import jinja2
+
+    reports = Path(reports)
+    sections = []
+    for profile, meaning in SHOWN.items():
+        pages = sorted((reports / profile).glob("[!.]*/index.html"))
+        cards = [_card(page.parent, reports) for page in pages]
+        if cards:
+            sections.append({"profile": profile, "meaning": meaning, "cards": cards})
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, keep_trailing_newline=True
+    )
+    css = environment.filters["safe"](_css())
+    page = environment.get_template("index.html.j2").render(sections=sections, css=css)
+    files.write_atomic(reports / "index.html", page)
+    return reports / "index.html"
+
+
+def _card(report: Path, reports: Path) -> dict[str, Any]:
+    metrics, run = _json(report / "metrics.json"), _json(report / "run.json")
+    cells = _cells(report)
+    title = next((plain(t) for c in cells for t in re.findall(r"^# +(.+)$", c["source"], re.M)), "")
+    counts = Counter(claim.get("verdict", "") for claim in metrics.get("claims", []))
+    place = report.relative_to(reports).as_posix()
+    data = metrics.get("data", {})
+    pictures = f"{data['name']}, {data.get('test', '?')} test pictures" if "name" in data else ""
+    return {
+        "href": f"{place}/index.html",
+        "title": title or report.name,
+        "picture": _front_picture(report, cells, place),
+        "headline": headline(metrics),
+        "verdicts": [(verdict, counts[verdict]) for verdict in _verdicts() if counts[verdict]],
+        "facts": " · ".join(filter(None, [pictures, str(run.get("date", ""))[:10]])),
+    }
+
+
+def _verdicts() -> tuple[str, ...]:
+    from colorlib import record
+
+    return record.VERDICTS
+
+
+def _cells(report: Path) -> list[dict[str, Any]]:
+    try:
+        return notebooks.cells(report / "notebook.ipynb")
+    except notebooks.NotebookError:
+        return []
+
+
+def _front_picture(report: Path, cells: list[dict[str, Any]], place: str) -> dict[str, str] | None:
+    """Choose the first picture of the results, else the first of all."""
+    found = []
+    for cell, heading in zip(cells, notebooks.headings(cells), strict=True):
+        for output in cell.get("outputs", []):
+            about = output.get("metadata", {}).get("image/png", {})
+            name, alt = about.get("file", ""), about.get("alt", "")
+            if name and alt and (report / name).is_file():
+                picture = {"src": quote(f"{place}/{name}"), "alt": alt}
+                found.append((heading != "Results", len(found), picture))
+    return min(found)[2] if found else None
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Say in a few words what a run reached: its main row's gain over grey, beside the paper's."""
+    results = metrics.get("results") or {}
+    row = _main_row(metrics, results)
+    if not row:
+        return ""
+    numbers = results[row]
+    parts = []
+    if numbers.get("gain_over_grey") is not None:
+        parts.append(f"gain over grey {numbers['gain_over_grey']:+.2f} dB")
+    paper = _paper(metrics, row)
+    for key, form, unit in (("gain_over_grey", "+.2f", " dB"), ("psnr", ".2f", " dB")):
+        if isinstance(paper.get(key), (int, float)):
+            ours = f"{numbers[key]:{form}}{unit}, " if key == "psnr" and numbers.get(key) else ""
+            name = "PSNR " if key == "psnr" else ""
+            parts.append(f"{name}{ours}the paper {paper[key]:{form}}{unit}")
+    return f"{row}: {'; '.join(parts)}" if parts else ""
+
+
+def _main_row(metrics: dict[str, Any], results: dict[str, Any]) -> str:
+    try:
+        row = notebooks.main_row(metrics.get("notebook", ""))
+    except notebooks.NotebookError:
+        row = ""
+    others = [name for name in results if name not in BASELINES]
+    return row if row in results else others[0] if others else ""
+
+
+def _paper(metrics: dict[str, Any], row: str) -> dict[str, Any]:
+    """Return the paper's numbers for a row: its own entry, or numbers that stand for the whole."""
+    paper = metrics.get("paper") or {}
+    own = paper.get(row)
+    return own if isinstance(own, dict) else paper
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,161 @@
+"""Adversarial losses at known points, the gradient penalty by hand, receptive fields measured."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from colorlib import adversarial
+
+
+def patch_critic(channels: int = 4) -> nn.Sequential:
+    """Build C64-C128-C256-C512-1 of pix2pix with few channels; the field is the same."""
+    widths, strides = (3, *[channels] * 4, 1), (2, 2, 2, 1, 1)
+    blocks = [
+        nn.Sequential(nn.Conv2d(widths[i], widths[i + 1], 4, strides[i], 1), nn.LeakyReLU(0.2))
+        for i in range(5)
+    ]
+    return nn.Sequential(*blocks)
+
+
+@pytest.mark.parametrize(
+    ("kind", "critic", "generator"),
+    [
+        ("gan", math.log(2), math.log(2)),
+        ("gan_saturating", math.log(2), -math.log(2)),
+        ("lsgan", 0.5, 1.0),
+        ("wgan", 0.0, 0.0),
+    ],
+)
+def test_losses_at_zero_scores(kind, critic, generator):
+    loss, zeros = adversarial.loss(kind), torch.zeros(2, 1, 5, 5)
+    assert loss.kind == kind
+    assert loss.critic(zeros, zeros).item() == pytest.approx(critic)
+    assert loss.generator(zeros).item() == pytest.approx(generator)
+
+
+def test_gan_is_binary_cross_entropy():
+    real, fake = torch.randn(2, 4, 1, 3, 3, dtype=torch.float64)
+    loss = adversarial.loss("gan")
+    halves = (
+        F.binary_cross_entropy_with_logits(real, torch.ones_like(real)),
+        F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake)),
+    )
+    assert torch.isclose(loss.critic(real, fake), sum(halves) / 2)
+    fooled = F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
+    assert torch.isclose(loss.generator(fake), fooled)
+    saturating = adversarial.loss("gan_saturating")
+    assert torch.isclose(saturating.generator(fake), (1 - fake.sigmoid()).log().mean())
+    assert torch.equal(saturating.critic(real, fake), loss.critic(real, fake))
+
+
+def test_lsgan_and_wgan_by_hand():
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0])
+    assert adversarial.loss("lsgan").critic(real, fake).item() == pytest.approx((2 + 2) / 2)
+    assert adversarial.loss("lsgan").generator(fake).item() == pytest.approx(1)
+    assert adversarial.loss("wgan").critic(real, fake).item() == pytest.approx(-2 + 1)
+    assert adversarial.loss("wgan").generator(fake).item() == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("kind", adversarial.KINDS)
+def test_generator_raises_its_scores_and_critic_separates(kind):
+    loss = adversarial.loss(kind)
+    scores = torch.tensor([0.2, -0.4], requires_grad=True)
+    assert (torch.autograd.grad(loss.generator(scores), scores)[0] < 0).all()
+    real, fake = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    for_real, for_fake = torch.autograd.grad(loss.critic(real, fake + 0.1), (real, fake))
+    assert (for_real < 0).all()
+    assert (for_fake > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["gan", "gan_saturating"])
+def test_large_scores_stay_finite(kind):
+    loss, scores = adversarial.loss(kind), torch.tensor([-1e4, 1e4], requires_grad=True)
+    total = loss.critic(scores, scores) + loss.generator(scores)
+    assert total.isfinite()
+    assert torch.autograd.grad(total, scores)[0].isfinite().all()
+
+
+def test_unknown_loss_lists_the_known():
+    with pytest.raises(ValueError, match="gan, gan_saturating, lsgan, wgan"):
+        adversarial.loss("hinge")
+
+
+def test_gradient_penalty_of_a_linear_critic():
+    """The gradient is the weight, at every point: 10 (|w| - 1)^2."""
+    weight = torch.randn(3, 4, 4, dtype=torch.float64)
+    real, fake = torch.randn(2, 5, 3, 4, 4, dtype=torch.float64)
+    penalty = adversarial.gradient_penalty(lambda x: (x * weight).sum((1, 2, 3)), real, fake)
+    assert penalty.item() == pytest.approx(10 * (weight.norm().item() - 1) ** 2, rel=1e-9)
+
+
+def test_gradient_penalty_of_a_quadratic_critic():
+    """Critic k |x|^2 / 2 has the gradient k x at x = fake + t (real - fake); also its own in k."""
+    real, fake = torch.randn(2, 6, 2, 3, 3, dtype=torch.float64)
+    k = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(11)
+    penalty = adversarial.gradient_penalty(
+        lambda x: k * x.square().sum((1, 2, 3)) / 2, real, fake, weight=3.0
+    )
+    torch.manual_seed(11)
+    between = fake + torch.rand(6, 1, 1, 1, dtype=torch.float64) * (real - fake)
+    lengths = between.flatten(1).norm(dim=1)
+    assert penalty.item() == pytest.approx(3 * (0.7 * lengths - 1).square().mean().item(), rel=1e-9)
+    (gradient,) = torch.autograd.grad(penalty, k)
+    by_hand = 3 * (2 * (0.7 * lengths - 1) * lengths).mean()
+    assert gradient.item() == pytest.approx(by_hand.item(), rel=1e-9)
+
+
+def test_gradient_penalty_trains_the_critic_only():
+    critic = patch_critic()
+    real, fake = torch.rand(2, 2, 3, 32, 32).unbind(0)
+    fake.requires_grad_()
+    adversarial.gradient_penalty(critic, real, fake).backward()
+    assert fake.grad is None
+    assert critic[0][0].weight.grad.abs().sum() > 0
+
+
+def test_gradient_penalty_of_a_constant_critic_has_a_finite_derivative():
+    level = torch.zeros(1, requires_grad=True)
+    real, fake = torch.rand(2, 2, 3, 4, 4).unbind(0)
+    penalty = adversarial.gradient_penalty(lambda x: level * x.sum((1, 2, 3)), real, fake)
+    assert penalty.item() == pytest.approx(10, rel=1e-4)
+    penalty.backward()
+    assert level.grad.isfinite().all()
+
+
+def measured_field(module: nn.Module, size: int) -> int:
+    """Return the side of the input square that moves the middle output, by its gradient."""
+    picture = torch.rand(1, 3, size, size, dtype=torch.float64, requires_grad=True)
+    output = module.double()(picture)
+    output[0, 0, output.shape[2] // 2, output.shape[3] // 2].backward()
+    rows = picture.grad.abs().sum((0, 1, 3)).nonzero().flatten()
+    return int(rows[-1] - rows[0] + 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "field", "size"),
+    [
+        (patch_critic(), 70, 160),
+        (nn.Conv2d(3, 1, 7), 7, 16),
+        (nn.Sequential(nn.Conv2d(3, 2, 3, dilation=2), nn.Conv2d(2, 1, 3, stride=2)), 7, 32),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), nn.AvgPool2d(2), nn.Conv2d(2, 1, 3)), 8, 32),
+        (nn.Sequential(nn.Conv2d(3, 2, 1), nn.InstanceNorm2d(2).eval(), nn.ReLU()), 1, 8),
+    ],
+)
+def test_receptive_field_is_the_measured_one(module, field, size):
+    assert adversarial.receptive_field(module) == field
+    if not any(isinstance(layer, nn.InstanceNorm2d) for layer in module.modules()):
+        assert measured_field(module, size) == field
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.ConvTranspose2d(3, 3, 4), nn.Linear(4, 1), nn.Conv2d(3, 3, (3, 5))]
+)
+def test_receptive_field_refuses_what_it_cannot_count(layer):
+    with pytest.raises(ValueError, match="receptive_field"):
+        adversarial.receptive_field(nn.Sequential(nn.Conv2d(3, 3, 3), layer))

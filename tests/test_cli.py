@@ -1,0 +1,152 @@
+"""The command line: what it says and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import ModuleType
+
+import click
+import pytest
+import tiny
+from click.testing import CliRunner
+
+from colorlib import cli, datasets, downloads, reproduce
+
+PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Two notebooks whose execution is played; the second fails on `seed` 7."""
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "_modules", list)
+    for name in ("01_good", "02_other"):
+        tiny.write(tmp_path, name, "# Title", PARAMETERS)
+
+    def execute(running):
+        if running.task.parameters.get("seed") == 7 and running.task.name == "02_other":
+            raise reproduce.RunError("in 'Data': ValueError: seven")
+        (running.task.partial / "notebook.ipynb").write_text(json.dumps(tiny.notebook("# Title")))
+
+    monkeypatch.setattr(reproduce.Running, "execute", execute)
+    return tmp_path
+
+
+def colorlib(*words):
+    return CliRunner().invoke(cli.main, words)
+
+
+def test_run_says_what_became_of_each(project):
+    result = colorlib("run", "--profile", "smoke")
+    assert result.exit_code == 0, result.output
+    assert "01_good   finished" in result.stdout
+    assert "2 notebooks, 0 not done" in result.stdout
+    assert (project / "reports/index.html").exists()
+    assert "skipped" in colorlib("run", "01", "--profile", "smoke").stdout
+    assert "finished" in colorlib("run", "01", "--profile", "smoke", "--force").stdout
+
+
+def test_a_failure_is_in_the_table_and_in_the_exit_status(project):
+    result = colorlib("run", "-p", "seed", "7", "-p", "rate", "1e-3")
+    assert result.exit_code == 1
+    assert "01_good   finished" in result.stdout
+    failed = next(line for line in result.stdout.splitlines() if line.startswith("02_other"))
+    assert failed.split()[1] == "failed"
+    assert failed.endswith("in 'Data': ValueError: seven")
+
+
+def test_a_dry_run_writes_nothing(project):
+    result = colorlib("run", "--dry-run")
+    assert result.exit_code == 0
+    assert "would run  3 min 0 s  new" in result.stdout
+    assert not (project / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["run", "09"], "unknown notebook '09'; known: 01_good, 02_other"),
+        (["run", "01", "-p", "sed", "1"], "01_good: unknown parameter 'sed'; did you mean 'seed'?"),
+        (["run", "01", "-p", "seed", "x"], "01_good: seed = 'x': must be int, is str"),
+        (["compare", "03"], "unknown notebook '03'; known: 01_good, 02_other"),
+        (["data", "get", "imagenet"], "'imagenet' is not a set to download; known: "),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(project, words, line):
+    result = colorlib(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"colorlib: {line}")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (project / "reports").exists()
+
+
+def test_click_refuses_the_rest(project):
+    assert colorlib("run", "--profile", "big").exit_code == 2
+    assert colorlib("run", "--jobs", "0").exit_code == 2
+    assert colorlib("dance").exit_code == 2
+
+
+def test_a_bug_is_not_dressed_up(project, monkeypatch):
+    monkeypatch.setattr(reproduce, "plan", lambda *_: 1 / 0)
+    assert isinstance(colorlib("run").exception, ZeroDivisionError)
+
+
+def test_status_lists_the_reports(project):
+    assert "there is no report yet" in colorlib("status").stdout
+    colorlib("run", "01", "--profile", "smoke")
+    line = colorlib("status").stdout.splitlines()[1].split()
+    assert line[:2] == ["01_good", "smoke"]
+    assert line[3:] == ["today", "current"]
+
+
+def test_data_lists_the_sets(project, monkeypatch):
+    rows = [
+        datasets.SetStatus("garden", True, 900, 0, "ours", "drawn"),
+        datasets.SetStatus("roses", False, 0, 2_000_000, "CC0", "downloads"),
+    ]
+    monkeypatch.setattr(datasets, "status", lambda: rows)
+    lines = colorlib("data").stdout.splitlines()
+    assert lines[1].split() == ["garden", "yes", "900", "-", "ours", "drawn"]
+    assert lines[2].split() == ["roses", "no", "0", "2", "CC0", "downloads"]
+
+
+def test_data_get_downloads_one(project, monkeypatch):
+    monkeypatch.setattr(downloads, "fetch", lambda name: project / "data" / name)
+    name = next(iter(downloads.ARCHIVES))
+    assert colorlib("data", "get", name).stdout == f"{name}: {project / 'data' / name}\n"
+
+
+def test_compare_exits_by_the_verdict(project):
+    result = colorlib("compare", "--profile", "smoke")
+    assert result.exit_code == 1
+    assert "nothing to compare" in result.stdout
+    shown = colorlib("compare", "--tolerances")
+    assert shown.exit_code == 0 and "psnr" in shown.stdout
+
+
+def test_colorize_is_imported_when_it_is_called(monkeypatch):
+    @click.command()
+    @click.argument("photo")
+    def command(photo):
+        click.echo(f"colours {photo}")
+
+    module = ModuleType("colorlib.colorizing")
+    module.command = command
+    monkeypatch.setitem(sys.modules, "colorlib.colorizing", module)
+    assert colorlib("colorize", "a.jpg").stdout == "colours a.jpg\n"
+    assert "colorize" in colorlib("--help").stdout
+
+
+def test_help_imports_nothing_slow():
+    slow = ["papermill", "nbconvert", "nbformat", "fastai", "colorlib.colorizing", "matplotlib"]
+    code = (
+        "import sys; from colorlib import cli; cli.main(['--help'], standalone_mode=False); "
+        f"print([name for name in {slow} if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+    for name in ("run", "status", "data", "compare", "colorize"):
+        assert f"\n  {name} " in shown.stdout

@@ -1,0 +1,191 @@
+"""Colour conversions against scikit-image, their gradients, and the promise that L is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skimage.color
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from colorlib import color
+
+CORNERS = torch.tensor(
+    [[r, g, b] for r in (0, 0.001, 0.04045, 1) for g in (0, 0.5, 1) for b in (0, 1)],
+    dtype=torch.float32,
+)
+unit = st.floats(0, 1, width=32)
+signed = st.floats(-1, 1, width=32)
+
+
+def as_picture(colours: torch.Tensor) -> torch.Tensor:
+    """Turn (N, 3) colours into a picture (1, 3, N, 1)."""
+    return colours.T.reshape(1, 3, -1, 1)
+
+
+def random_colours(count: int = 2000) -> torch.Tensor:
+    drawn = torch.rand(count, 3, generator=torch.Generator().manual_seed(0))
+    return torch.cat((CORNERS, drawn, drawn / 100))  # extremes, anything, nearly black
+
+
+def by_skimage(function, picture: torch.Tensor) -> np.ndarray:
+    return np.moveaxis(function(np.moveaxis(picture.double().numpy(), 1, -1)), -1, 1)
+
+
+def lightness_of(rgb: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(by_skimage(skimage.color.rgb2lab, rgb)[:, :1])
+
+
+def test_conversions_agree_with_skimage():
+    rgb = as_picture(random_colours())
+    for ours, theirs, back, their_back in (
+        (color.rgb_to_lab, skimage.color.rgb2lab, color.lab_to_rgb, skimage.color.lab2rgb),
+        (color.rgb_to_yuv, skimage.color.rgb2yuv, color.yuv_to_rgb, skimage.color.yuv2rgb),
+    ):
+        there = ours(rgb)
+        np.testing.assert_allclose(there, by_skimage(theirs, rgb), atol=1e-3)
+        np.testing.assert_allclose(back(there), by_skimage(their_back, there), atol=1e-3)
+        np.testing.assert_allclose(back(there), rgb, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(arrays(np.float32, (3, 4, 5), elements=unit))
+def test_lab_and_yuv_return(values):
+    rgb = torch.from_numpy(values)
+    assert (color.lab_to_rgb(color.rgb_to_lab(rgb)) - rgb).abs().max() < 1e-4
+    assert (color.yuv_to_rgb(color.rgb_to_yuv(rgb)) - rgb).abs().max() < 1e-5
+
+
+def test_all_uint8_greys_and_a_colour_cube_survive_the_network_range():
+    greys = torch.arange(256).repeat(3, 1).reshape(1, 3, 16, 16)
+    steps = torch.arange(0, 256, 15)
+    cube = torch.cartesian_prod(steps, steps, steps).T.reshape(1, 3, 18, -1)
+    for rgb in (greys.to(torch.uint8), cube.to(torch.uint8)):
+        lightness, ab = color.to_network(rgb)
+        assert lightness.abs().max() <= 1.0001
+        assert ab.abs().max() < 1
+        assert torch.equal(color.to_uint8(color.from_network(lightness, ab)), rgb)
+
+
+@settings(deadline=None, max_examples=200)
+@given(arrays(np.float32, (1, 3, 3, 3), elements=signed))
+def test_from_network_keeps_lightness_whatever_ab(values):
+    lightness, ab = torch.from_numpy(values).split((1, 2), 1)
+    rgb = color.from_network(lightness, ab)
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1
+    assert (lightness_of(rgb) - (lightness + 1) * 50).abs().max() < 0.01
+
+
+def test_from_network_keeps_lightness_at_the_extremes():
+    ends = torch.tensor([-1, -0.99, -0.5, 0, 0.9, 0.999, 1])
+    lab = as_picture(torch.cartesian_prod(torch.linspace(-1, 1, 401), ends, ends))
+    lightness, ab = lab.split((1, 2), 1)
+    rgb = color.from_network(lightness, ab)
+    assert (lightness_of(rgb) - (lightness + 1) * 50).abs().max() < 0.01
+
+
+def test_fit_gamut_keeps_what_fits_and_hue_of_the_rest():
+    inside = color.rgb_to_lab(as_picture(random_colours()))
+    assert torch.equal(color.fit_gamut(inside), inside)
+    outside = torch.tensor([[50.0, 100.0, -100.0], [80.0, 10.0, 100.0]])
+    fitted = color.fit_gamut(as_picture(outside))[0, :, :, 0].T
+    assert torch.equal(fitted[:, 0], outside[:, 0])
+    torch.testing.assert_close(fitted[:, 1] / fitted[:, 2], outside[:, 1] / outside[:, 2])
+    chroma = fitted[:, 1:].norm(dim=1)
+    assert (chroma < outside[:, 1:].norm(dim=1)).all()
+    # as much chroma as fits: a hundredth more leaves sRGB
+    more = fitted * torch.tensor([1.0, 1.01, 1.01])
+    rgb = color.lab_to_rgb(as_picture(more))
+    assert ((rgb < -1e-4) | (rgb > 1 + 1e-4)).any(1).all()
+
+
+def test_gradients_are_finite_and_right():
+    edges = as_picture(CORNERS).double().requires_grad_()
+    for function in (color.rgb_to_lab, color.rgb_to_yuv, color.rgb_to_grey):
+        (gradient,) = torch.autograd.grad(function(edges).sum(), edges)
+        assert gradient.isfinite().all()
+    lab = torch.tensor(
+        [[0.0, 0, 0], [100, 0, 0], [0, 110, -110], [53.2, 80.1, 67.2], [50, 0, -110]]
+    )
+    for dtype in (torch.float32, torch.float64):
+        picture = as_picture(lab.to(dtype)).requires_grad_()
+        for function in (color.lab_to_rgb, color.fit_gamut):
+            (gradient,) = torch.autograd.grad(function(picture).sum(), picture)
+            assert gradient.isfinite().all()
+    smooth = as_picture(
+        torch.tensor([[0.2, 0.6, 0.3], [0.9, 0.1, 0.5], [0.01, 0.02, 0.01]])
+    ).double()
+    assert torch.autograd.gradcheck(color.rgb_to_lab, smooth.requires_grad_())
+    assert torch.autograd.gradcheck(
+        color.lab_to_rgb, color.rgb_to_lab(smooth).detach().requires_grad_()
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(arrays(np.float32, (1, 3, 2, 2), elements=signed))
+def test_gradient_of_from_network_is_finite(values):
+    lightness, ab = (t.requires_grad_() for t in torch.from_numpy(values).split((1, 2), 1))
+    gradients = torch.autograd.grad(color.from_network(lightness, ab).sum(), (lightness, ab))
+    assert all(g.isfinite().all() for g in gradients)
+
+
+def test_gradient_pulls_a_colour_back_from_outside():
+    lightness, ab = torch.zeros(1, 1, 1, 1), torch.tensor([0.9, 0.0]).reshape(1, 2, 1, 1)
+    ab.requires_grad_()
+    color.from_network(lightness, ab)[:, 0].sum().backward()
+    assert ab.grad.abs().max() > 0
+
+
+def test_normalise_and_back():
+    lab = as_picture(torch.tensor([[0.0, -110.0, 110.0], [50.0, 0.0, 11.0], [100.0, 55.0, 0.0]]))
+    lightness, ab = color.normalise(lab)
+    assert lightness.flatten().tolist() == [-1, 0, 1]
+    assert lightness.shape == (1, 1, 3, 1)
+    torch.testing.assert_close(ab[0, :, 1, 0], torch.tensor([0.0, 0.1]))
+    torch.testing.assert_close(color.denormalise(lightness, ab), lab)
+
+
+def test_grey_is_rec_601():
+    rgb = as_picture(torch.eye(3))
+    torch.testing.assert_close(
+        color.rgb_to_grey(rgb).flatten(), torch.tensor([0.299, 0.587, 0.114])
+    )
+    assert color.rgb_to_grey(rgb[0]).shape == (1, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "highest"),
+    [
+        (color.rgb_to_lab, 1),
+        (color.lab_to_rgb, 100),
+        (color.fit_gamut, 100),
+        (color.rgb_to_yuv, 1),
+        (color.yuv_to_rgb, 1),
+    ],
+)
+def test_single_pictures_and_batches_agree(function, highest):
+    pictures = torch.rand(4, 3, 4, 5, dtype=torch.float64) * highest
+    batch = function(pictures)
+    assert batch.shape == pictures.shape
+    for picture, expected in zip(pictures, batch, strict=True):
+        torch.testing.assert_close(function(picture), expected)
+
+
+def test_autocast_does_not_touch_colours():
+    rgb = as_picture(random_colours())
+    plain = color.rgb_to_lab(rgb)
+    fitted = color.fit_gamut(plain * 1.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(color.rgb_to_lab(rgb), plain)
+        assert torch.equal(color.fit_gamut(plain * 1.5), fitted)
+        lightness, ab = color.normalise(plain)
+        assert color.from_network(lightness, ab.bfloat16()).dtype is torch.float32
+
+
+def test_empty_and_one_pixel_pictures():
+    for shape in ((0, 3, 4, 4), (1, 3, 1, 1)):
+        lightness, ab = color.to_network(torch.zeros(shape, dtype=torch.uint8))
+        assert color.to_uint8(color.from_network(lightness, ab)).shape == shape

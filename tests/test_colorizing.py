@@ -1,0 +1,129 @@
+"""`colorlib colorize` on good, odd and bad photos, with a small model of notebook 03."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from colorlib import cli, color, notebooks, training
+from PIL import Image
+
+NAME = "03_cgan_flowers"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    paper = notebooks.load(NAME)
+    torch.manual_seed(0)
+    recipe = paper.Recipe(width=4, image_size=32)
+    info = {"notebook": NAME, "row": "unet_gan", "image_size": 32, "build": paper.asdict(recipe), "data": "garden"}
+    file = tmp_path_factory.mktemp("weights") / "unet_gan.safetensors"
+    training.save_weights(file, paper.build_generator(recipe), info)
+    return file
+
+
+def colorize(*arguments):
+    return CliRunner().invoke(cli.main, ["colorize", *map(str, arguments), "--with", "03"])
+
+
+def photo(path, size=(60, 40), mode="RGB", **save):
+    values = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(values).convert(mode).save(path, **save)
+    return path
+
+
+def lightness(rgb):
+    return 50 * (1 + color.to_network(torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None])[0])
+
+
+def test_a_large_photo_keeps_size_and_lightness(tmp_path, weights):
+    smooth = np.linspace(20, 230, 1500)[None, :] + np.linspace(-20, 20, 1000)[:, None]
+    rgb = np.stack([smooth, smooth * 0.9, smooth * 0.8], -1).clip(0, 255).astype(np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "big.png")
+    done = colorize(tmp_path / "big.png", "--weights", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    painted = np.asarray(Image.open(tmp_path / "out" / "big.png"))
+    assert painted.shape == rgb.shape
+    assert (lightness(painted) - lightness(rgb)).abs().max() < 0.5  # half a level of 8 bits
+    assert np.abs(painted.astype(int) - rgb).max() > 2  # and it did paint
+
+
+def test_before_rounding_lightness_is_kept_to_a_hundredth(weights):
+    paper = notebooks.load(NAME)
+    grey = 100 * torch.rand(1, 1, 200, 301)
+    painted = paper.colorize(paper.load_model(weights), grey)
+    assert (color.rgb_to_lab(painted)[:, :1] - grey).abs().max() < 0.01
+
+
+def test_alpha_profile_and_orientation_come_along(tmp_path, weights):
+    rgba = np.dstack([np.full((20, 30, 3), 90, np.uint8), np.arange(600, dtype=np.uint32).reshape(20, 30) % 256]).astype(np.uint8)
+    profile = bytearray(200)
+    profile[16:20] = b"RGB "
+    Image.fromarray(rgba).save(tmp_path / "alpha.png", icc_profile=bytes(profile))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    photo(tmp_path / "turned.jpg", exif=exif)
+    done = colorize(tmp_path / "alpha.png", tmp_path / "turned.jpg", "--weights", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    alpha = Image.open(tmp_path / "out" / "alpha.png")
+    assert np.array_equal(np.asarray(alpha)[..., 3], rgba[..., 3])
+    assert alpha.info["icc_profile"] == bytes(profile)
+    assert Image.open(tmp_path / "out" / "turned.png").size == (40, 60)
+
+
+def test_a_bad_file_is_reported_and_the_rest_go_on(tmp_path, weights):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo(folder / "good.png")
+    photo(folder / "tiny.png", size=(1, 1))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    done = colorize(folder, tmp_path / "missing.png", "--weights", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.png", "tiny.png"]
+    assert "broken.jpg" in done.output and "missing.png" in done.output
+    assert "2 of 4 coloured" in done.output
+
+
+def test_nothing_is_overwritten_without_the_word(tmp_path, weights):
+    source, out = photo(tmp_path / "a.png"), tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"mine")
+    assert colorize(source, "--weights", weights, "-o", out).exit_code == 1
+    assert (out / "a.png").read_bytes() == b"mine"
+    assert colorize(source, "--weights", weights, "-o", out, "--overwrite").exit_code == 0
+    assert Image.open(out / "a.png").size == (60, 40)
+
+
+def test_two_photos_of_one_name_do_not_meet(tmp_path, weights):
+    photo(tmp_path / "a.png")
+    photo(tmp_path / "a.jpg")
+    done = colorize(tmp_path / "a.*", "--weights", weights, "-o", tmp_path / "out", "--jpeg", "--json")
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg.jpg", "a.png.jpg"]
+    outcomes = json.loads(done.stdout)
+    assert all(o["written"] and not o["problem"] for o in outcomes)
+
+
+def test_without_weights_it_says_what_to_run_first(tmp_path, monkeypatch):
+    from colorlib import colorizing
+
+    monkeypatch.setattr(colorizing.files, "root", lambda: tmp_path)
+    with pytest.raises(colorizing.ColorizeError, match=f"run {NAME}"):
+        colorizing.find_weights(NAME, "resnet_gan")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_bad_weights_end_in_one_line(tmp_path, content):
+    (tmp_path / "w.safetensors").write_bytes(content)
+    done = colorize(photo(tmp_path / "a.png"), "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out")
+    assert done.exit_code == 2 and "w.safetensors" in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_a_reference_is_refused_where_none_is_taken(tmp_path, weights):
+    source = photo(tmp_path / "a.png")
+    done = colorize(source, "--weights", weights, "--reference", source, "-o", tmp_path / "out")
+    assert done.exit_code == 2 and "takes no reference" in done.output

@@ -1,0 +1,161 @@
+"""My run against the committed one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+
+import pytest
+import tiny
+
+from colorlib import compare, notebooks
+
+MACHINE = {"device": "cpu", "cpu": "a", "gpu": None, "threads": 2, "versions": {"torch": "1"}}
+
+
+def changed(row="ours", **scores):
+    """Return the metrics with some scores of a row replaced."""
+    metrics = copy.deepcopy(tiny.METRICS)
+    metrics["results"][row] = {**metrics["results"][row], **scores}
+    return metrics
+
+
+def test_the_same_numbers_are_identical():
+    result = compare.judge("01_good", tiny.METRICS, copy.deepcopy(tiny.METRICS))
+    assert (result.verdict, result.note) == ("identical", "to the last digit")
+    assert len(result.differences) == 3 * len(compare.TOLERANCES)
+
+
+@pytest.mark.parametrize("metric", [m for m, (near, _, _) in compare.TOLERANCES.items() if near])
+@pytest.mark.parametrize("near", [True, False])
+def test_each_tolerance_is_kept_to(metric, near):
+    limit = compare.TOLERANCES[metric][0 if near else 1]
+    reference = tiny.SCORES[metric]
+    for share, verdict in ((0.99, "within tolerance"), (1.01, "outside")):
+        for sign in (1, -1):
+            mine = changed(**{metric: reference + sign * share * limit})
+            result = compare.judge("01_good", mine, tiny.METRICS, near)
+            assert result.verdict == verdict
+            assert metric in result.note
+
+
+def test_another_machine_gets_more_room():
+    mine = changed(psnr=21.6)
+    assert compare.judge("n", mine, tiny.METRICS, near=True).verdict == "outside"
+    assert compare.judge("n", mine, tiny.METRICS, near=False).verdict == "within tolerance"
+    assert all(near <= far for near, far, _ in compare.TOLERANCES.values())
+
+
+def test_baselines_are_held_closer():
+    mine = changed("grey_floor", psnr=21.05)
+    assert compare.judge("n", mine, tiny.METRICS, near=True).verdict == "outside"
+    assert compare.judge("n", changed(psnr=21.05), tiny.METRICS, True).verdict == "within tolerance"
+
+
+def test_missing_rows_numbers_and_other_pictures():
+    without = copy.deepcopy(tiny.METRICS)
+    del without["results"]["ours"]
+    result = compare.judge("n", without, tiny.METRICS)
+    assert (result.verdict, result.note) == ("outside", "rows missing here: ours")
+    assert compare.judge("n", changed(psnr=None), tiny.METRICS).verdict == "outside"
+    other = copy.deepcopy(tiny.METRICS)
+    other["data"]["test"] = 13
+    result = compare.judge("n", other, tiny.METRICS)
+    assert (result.verdict, result.note) == ("other pictures", "data test: 13, committed 12")
+    assert compare.judge("n", {}, {"results": {}}).verdict == "no numbers"
+
+
+def test_claims_that_turned_are_told():
+    turned = copy.deepcopy(tiny.METRICS)
+    turned["claims"][0]["verdict"] = "partly"
+    result = compare.judge("n", turned, tiny.METRICS)
+    assert result.verdict == "identical"
+    assert result.note.endswith("1 claims judged otherwise")
+
+
+def test_machines_are_the_same_when_what_rounds_is():
+    here = {"machine": MACHINE}
+    assert compare.same_machine(here, {"machine": {**MACHINE, "cores": 9}})
+    assert not compare.same_machine(here, {"machine": {**MACHINE, "threads": 4}})
+    assert not compare.same_machine({}, {})
+
+
+def write_report(folder, metrics, machine=MACHINE):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "run.json").write_text(json.dumps({"machine": machine}))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository with one committed smoke report."""
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("01_good", "02_new"):
+        tiny.write(tmp_path, name, "# Title")
+    write_report(tmp_path / "reports/smoke/01_good", tiny.METRICS)
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "core.hooksPath=/dev/null"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "a report"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def verdicts(**options):
+    return {c.name: c.verdict for c in compare.compare("smoke", **options)}
+
+
+def test_a_checkout_that_ran_nothing_has_nothing_to_compare(project):
+    result = compare.compare("smoke")
+    assert [c.verdict for c in result] == ["not run here", "not committed"]
+    assert "colorlib run 01_good --profile smoke" in result[0].note
+    assert not compare.good(result)
+    assert "nothing to compare" in compare.table(result)
+
+
+def test_a_fresh_run_in_the_tree_is_compared(project):
+    report = project / "reports/smoke/01_good"
+    (report / ".stamp.json").write_text("{}")
+    assert verdicts(names=["01"]) == {"01_good": "identical"}
+    write_report(report, changed(psnr=21.25))
+    result = compare.compare("smoke", ["01"])
+    assert result[0].verdict == "within tolerance"
+    assert result[0].note.startswith(
+        "same kind of machine; farthest: ours psnr 21.25, committed 21"
+    )
+    assert compare.good(result)
+    write_report(report, changed(psnr=21.5))
+    assert verdicts(names=["01"]) == {"01_good": "outside"}
+    write_report(report, changed(psnr=21.5), {**MACHINE, "cpu": "b"})
+    result = compare.compare("smoke")
+    assert result[0].note.startswith("another kind of machine")
+    assert compare.good(result)  # the notebook that is not committed does not count
+    write_report(report, changed(psnr=25.0))
+    assert not compare.good(compare.compare("smoke"))
+
+
+def test_a_played_run_or_a_given_folder_is_compared(project, tmp_path_factory):
+    local = project / "reports/local/01_good"
+    write_report(local, {**tiny.METRICS, "profile": "laptop"})
+    assert verdicts(names=["01"]) == {"01_good": "not run here"}  # another profile
+    write_report(local, tiny.METRICS)
+    assert verdicts(names=["01"]) == {"01_good": "identical"}
+    other = tmp_path_factory.mktemp("other")
+    write_report(other / "01_good", changed(psnr=30.0))
+    for mine in (other, other / "01_good"):
+        assert verdicts(names=["01"], mine=mine) == {"01_good": "outside"}
+    assert verdicts(names=["01"], mine=other / "empty") == {"01_good": "not run here"}
+
+
+def test_unknown_names_are_refused(project):
+    with pytest.raises(notebooks.NotebookError, match="unknown profile"):
+        compare.compare("fast")
+    with pytest.raises(notebooks.NotebookError, match="known: 01_good, 02_new"):
+        compare.compare("smoke", ["09"])
+    assert compare.committed_json("smoke", "01_good", "metrics.json", "no-such-commit") is None
+
+
+def test_the_tolerances_can_be_read():
+    text = compare.tolerances()
+    assert all(metric in text and why in text for metric, (_, _, why) in compare.TOLERANCES.items())

@@ -1,0 +1,155 @@
+"""The torchvision guard in fresh interpreters, and the rules of `prepare`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from colorlib import machine
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_python(source: str) -> str:
+    """Run source in a fresh interpreter that finds colorlib; return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_fastai_and_torchvision_import_after_colorlib():
+    source = """
+import colorlib
+import torchvision.models, torchvision.transforms, torchvision.datasets, torch
+import fastai.vision.models.unet
+net = torchvision.models.resnet18(weights=None).eval()
+print(tuple(net(torch.zeros(1, 3, 32, 32)).shape), colorlib.__version__)
+"""
+    assert run_python(source) == "(1, 1000) 0.1.0"
+
+
+def test_guard_stands_in_when_the_compiled_operators_do_not_load():
+    source = """
+import torch
+def refuse(path):
+    raise OSError("libcudart.so: cannot open shared object file")
+torch.ops.load_library = refuse
+from colorlib import machine
+import torchvision.models
+print(machine.guard_torchvision(), machine.guard_torchvision(), len(machine._stand_ins))
+print(torch.ops.torchvision.nms.default._schema == torch.ops.torchvision.qnms.default._schema)
+"""
+    # two calls after the one of `import colorlib`, one library; the schemas differ by name only
+    assert run_python(source).split("\n") == ["True True 1", "False"]
+
+
+def test_guard_does_nothing_beside_a_matching_build():
+    source = """
+import torch
+schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+loaded = []
+def load(path):
+    if not loaded:
+        loaded.append(torch.library.Library("torchvision", "DEF"))
+        loaded[0].define("nms" + schema)
+        loaded[0].define("qnms" + schema)
+torch.ops.load_library = load
+import colorlib, sys
+from colorlib import machine
+print(machine.guard_torchvision(), len(machine._stand_ins), len(loaded))
+print([name for name in sys.modules if name.startswith("torchvision")])
+"""
+    # the extension is loaded once, and torchvision itself is not imported
+    assert run_python(source).split("\n") == ["False 0 1", "[]"]
+
+
+def test_prepare_repeats_random_numbers():
+    def draw(seed: int) -> tuple[float, float, float]:
+        machine.prepare("cpu", seed=seed)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    assert draw(7) == draw(7)
+    assert all(a != b for a, b in zip(draw(7), draw(8), strict=True))
+
+
+def test_precision_is_a_rule(monkeypatch):
+    monkeypatch.setattr(machine, "has_bfloat16", lambda device: True)
+    assert machine.prepare("cpu", "auto", "unet").autocast_dtype is torch.bfloat16
+    assert machine.prepare("cpu", "auto", "small").autocast_dtype is None
+    assert machine.prepare("cpu", "fp32", "unet").autocast_dtype is None
+    monkeypatch.setattr(machine, "has_bfloat16", lambda device: False)
+    assert machine.prepare("cpu", "auto", "unet").autocast_dtype is None
+    assert machine.prepare("cpu", "bf16", "small").autocast_dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"device": "cuda:99"}, "cuda:99"),
+        ({"device": "toaster"}, "must be auto, cpu, cuda"),
+        ({"device": "meta"}, "must be auto, cpu, cuda"),
+        ({"precision": "fp8"}, "must be one of auto, fp32, bf16"),
+        ({"model": "giant"}, "must be one of unet, small"),
+    ],
+)
+def test_bad_choices_are_one_line(arguments, words):
+    with pytest.raises(machine.MachineError, match=words) as error:
+        machine.prepare(**arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_place_move_and_autocast():
+    prepared = machine.prepare("cpu", "bf16", "unet", threads=1)
+    assert prepared.threads == torch.get_num_threads() == 1
+    net = prepared.place(torch.nn.Conv2d(3, 4, 3))
+    pictures = prepared.move(torch.zeros(2, 3, 8, 8))
+    assert net.weight.is_contiguous(memory_format=torch.channels_last)
+    assert pictures.is_contiguous(memory_format=torch.channels_last)
+    assert prepared.move(torch.zeros(3)).shape == (3,)
+    with prepared.autocast():
+        assert net(pictures).dtype is torch.bfloat16
+    plain = machine.prepare("cpu", "fp32", "small", threads=1)
+    with plain.autocast():
+        assert plain.place(torch.nn.Conv2d(3, 4, 3))(plain.move(pictures)).dtype is torch.float32
+
+
+def test_automatic_threads_are_cores_of_this_process():
+    assert 1 <= machine.physical_cores() <= (os.cpu_count() or 1)
+    assert machine.prepare("cpu").threads == min(machine.physical_cores(), machine.MOST_THREADS)
+    torch.set_num_threads(1)
+
+
+def test_description_is_json_without_paths():
+    text = json.dumps(machine.describe())
+    assert str(Path.home()) not in text
+    assert machine.describe()["versions"]["torch"] == torch.__version__
+
+
+def test_peak_memory_grows_with_use():
+    before = machine.peak_memory()["host"]
+    block = np.ones(2**26, dtype=np.uint8) * 3  # 64 MiB, touched
+    assert 10 < before <= machine.peak_memory()["host"]
+    assert machine.peak_memory()["host"] >= block.nbytes / machine.MEBIBYTE
+
+
+def test_stopwatch_measures_its_block():
+    with machine.Stopwatch() as watch:
+        time.sleep(0.05)
+    assert 0.05 <= watch.seconds < 5

@@ -1,0 +1,315 @@
+"""The scoring protocol against scikit-image, torchmetrics and published reference values."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import skimage.color
+import skimage.data
+import skimage.metrics
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from colorlib import color, metrics
+
+# Sharma, Wu, Dalal (2005), Table 1: Lab, Lab, CIEDE2000
+SHARMA = """
+50 2.6772 -79.7751 50 0 -82.7485 2.0425
+50 3.1571 -77.2803 50 0 -82.7485 2.8615
+50 2.8361 -74.0200 50 0 -82.7485 3.4412
+50 -1.3802 -84.2814 50 0 -82.7485 1.0000
+50 -1.1848 -84.8006 50 0 -82.7485 1.0000
+50 -0.9009 -85.5211 50 0 -82.7485 1.0000
+50 0 0 50 -1 2 2.3669
+50 -1 2 50 0 0 2.3669
+50 2.4900 -0.0010 50 -2.4900 0.0009 7.1792
+50 2.4900 -0.0010 50 -2.4900 0.0010 7.1792
+50 2.4900 -0.0010 50 -2.4900 0.0011 7.2195
+50 2.4900 -0.0010 50 -2.4900 0.0012 7.2195
+50 -0.0010 2.4900 50 0.0009 -2.4900 4.8045
+50 -0.0010 2.4900 50 0.0010 -2.4900 4.8045
+50 -0.0010 2.4900 50 0.0011 -2.4900 4.7461
+50 2.5 0 50 0 -2.5 4.3065
+50 2.5 0 73 25 -18 27.1492
+50 2.5 0 61 -5 29 22.8977
+50 2.5 0 56 -27 -3 31.9030
+50 2.5 0 58 24 15 19.4535
+50 2.5 0 50 3.1736 0.5854 1.0000
+50 2.5 0 50 3.2972 0 1.0000
+50 2.5 0 50 1.8634 0.5757 1.0000
+50 2.5 0 50 3.2592 0.3350 1.0000
+60.2574 -34.0099 36.2677 60.4626 -34.1751 39.4387 1.2644
+63.0109 -31.0961 -5.8663 62.8187 -29.7946 -4.0864 1.2630
+61.2901 3.7196 -5.3901 61.4292 2.2480 -4.9620 1.8731
+35.0831 -44.1164 3.7933 35.0232 -40.0716 1.5901 1.8645
+22.7233 20.0904 -46.6940 23.0331 14.9730 -42.5619 2.0373
+36.4612 47.8580 18.3852 36.2715 50.5065 21.2231 1.4146
+90.8027 -2.0831 1.4410 91.1528 -1.6435 0.0447 1.4441
+90.9257 -0.5406 -0.9208 88.6381 -0.8985 -0.7239 1.5381
+6.7747 -0.2908 -2.4247 5.8714 -0.0985 -2.2286 0.6377
+2.0776 0.0795 -1.1350 0.9033 -0.0636 -0.5514 0.9082
+"""
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """Return two real pictures and noisy versions, not square: (2, 60, 72, 3) each."""
+    astronaut, coffee = skimage.data.astronaut(), skimage.data.coffee()
+    truth = np.stack((astronaut[20:80, 180:252], coffee[100:160, 200:272]))
+    noise = np.random.default_rng(0).normal(0, 12, truth.shape)
+    return np.clip(truth + noise, 0, 255).astype(np.uint8), truth
+
+
+def test_psnr_and_ssim_agree_with_skimage(pair):
+    for i, (psnr, ssim) in enumerate(zip(metrics.psnr(*pair), metrics.ssim(*pair), strict=True)):
+        noisy, true = pair[0][i], pair[1][i]
+        expected = skimage.metrics.peak_signal_noise_ratio(true, noisy, data_range=255)
+        assert psnr == pytest.approx(expected, abs=1e-6)
+        expected = skimage.metrics.structural_similarity(
+            true,
+            noisy,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=255,
+            channel_axis=-1,
+        )
+        assert ssim == pytest.approx(expected, abs=1e-4)
+
+
+def test_identical_pictures_have_finite_perfect_scores(pair):
+    truth = pair[1]
+    assert metrics.psnr(truth, truth).tolist() == [metrics.HIGHEST_PSNR] * 2
+    assert metrics.ssim(truth, truth) == pytest.approx([1, 1])
+    assert metrics.ciede2000(truth, truth).tolist() == [0, 0]
+
+
+def test_ciede2000_gives_the_reference_pairs():
+    lines = [list(map(float, line.split())) for line in SHARMA.strip().split("\n")]
+    assert len(lines) == 34
+    table = torch.tensor(lines, dtype=torch.float64).T[None, :, :, None]
+    ours = metrics.delta_e_2000(table[:, :3], table[:, 3:6])
+    back = metrics.delta_e_2000(table[:, 3:6], table[:, :3])
+    assert (ours - table[:, 6]).abs().max() < 1e-4
+    assert torch.allclose(ours, back, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrays(np.uint8, (2, 1, 6, 6, 3)))
+def test_ciede2000_agrees_with_skimage(pictures):
+    one, other = (skimage.color.rgb2lab(p) for p in pictures)
+    expected = skimage.color.deltaE_ciede2000(one, other).mean()
+    assert metrics.ciede2000(*pictures)[0] == pytest.approx(expected, abs=2e-3)
+
+
+def test_colourfulness_by_hand():
+    grey = np.full((1, 4, 4, 3), 90, np.uint8)
+    assert metrics.colourfulness(grey)[0] == 0
+    # half red, half green: rg = +-255, yb = 127.5 everywhere
+    flag = np.zeros((1, 4, 4, 3), np.uint8)
+    flag[:, :2, :, 0] = flag[:, 2:, :, 1] = 255
+    assert metrics.colourfulness(flag)[0] == pytest.approx(255 + 0.3 * 127.5)
+
+
+def test_mean_chroma_and_mean_ab():
+    red = np.zeros((3, 5, 5, 3), np.uint8)
+    red[..., 0] = 255
+    a, b = metrics.mean_ab(red)
+    assert (a, b) == pytest.approx((80.09, 67.2), abs=0.02)
+    assert metrics.mean_chroma(red) == pytest.approx([math.hypot(a, b)] * 3, abs=1e-3)
+    assert metrics.mean_chroma(np.full((1, 3, 3, 3), 77, np.uint8))[0] < 0.01
+
+
+@settings(deadline=None, max_examples=40)
+@given(arrays(np.uint8, (2, 2, 4, 5, 3)))
+def test_true_lightness_is_kept_up_to_rounding(pictures):
+    predicted, truth = pictures
+    scored = metrics.with_true_lightness(predicted, truth)
+    # half a level of each channel moves L* by at most about 0.5 near black, far less elsewhere
+    error = np.abs(skimage.color.rgb2lab(scored) - skimage.color.rgb2lab(truth))[..., 0]
+    assert error.max() < 0.6
+    assert np.abs(metrics.with_true_lightness(truth, truth).astype(int) - truth).max() == 0
+
+
+def test_bootstrap_covers_the_mean_and_repeats():
+    generator = np.random.default_rng(1)
+    values = generator.normal(3, 1, 400)
+    low, high = metrics.bootstrap(values, seed=5)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    assert metrics.bootstrap(values, seed=5) == (low, high)
+    assert metrics.bootstrap(values, seed=6) != (low, high)
+    assert metrics.bootstrap(np.array([4.0])) == (4, 4)
+    with pytest.raises(metrics.MetricsError, match="one number per picture"):
+        metrics.bootstrap(np.array([]))
+
+
+def test_interval_of_a_gain_is_paired():
+    """Pictures differ by 10 dB, the gain hardly: its interval is narrow."""
+    floor = np.linspace(15, 25, 50)
+    ours = floor + 1 + np.random.default_rng(0).normal(0, 0.01, 50)
+    low, high = metrics.bootstrap(ours - floor)
+    assert high - low < 0.01 < np.subtract(*metrics.bootstrap(ours)[::-1])
+
+
+def test_bootstrap_hits_at_the_nominal_rate():
+    generator = np.random.default_rng(2)
+    draws = generator.exponential(1, (60, 80))
+    intervals = [metrics.bootstrap(d, seed=i) for i, d in enumerate(draws)]
+    assert 50 <= sum(low <= 1 <= high for low, high in intervals) <= 60
+
+
+@pytest.fixture(scope="module")
+def evaluation(pair) -> metrics.Evaluation:
+    noisy, truth = pair
+    grey = np.repeat(truth[:1, :, :, :1], 3, axis=3)
+    truth = np.concatenate((truth, grey))
+    predictions = {"noisy": np.concatenate((noisy, grey // 2)), "perfect": truth}
+    return metrics.evaluate(predictions, truth, (5.0, 8.0), seed=3)
+
+
+def test_evaluation_has_the_agreed_shape(evaluation):
+    keys = ["psnr", "psnr_pooled", "ssim", "cf_ratio", "delta_e", "gain_over_grey", "n", "ci95"]
+    assert list(evaluation.rows) == ["grey_floor", "mean_ab", "noisy", "perfect"]
+    for row in evaluation.rows.values():
+        assert list(row) == keys
+        assert row["n"] == 2
+        assert set(row["ci95"]) == {"psnr", "ssim", "delta_e", "gain_over_grey"}
+        for name, (low, high) in row["ci95"].items():
+            assert low <= row[name] <= high
+    assert json.loads(json.dumps(evaluation.rows, allow_nan=False)) == evaluation.rows
+
+
+def test_evaluation_agrees_with_the_single_scores(evaluation, pair):
+    noisy, truth = pair
+    row, each = evaluation.rows["noisy"], evaluation.per_picture["noisy"]
+    for name, function in (
+        ("psnr", metrics.psnr),
+        ("ssim", metrics.ssim),
+        ("delta_e", metrics.ciede2000),
+    ):
+        np.testing.assert_allclose(each[name][:2], function(noisy, truth), rtol=1e-5)
+        assert row[name] == pytest.approx(function(noisy, truth).mean(), rel=1e-5)
+    mse = np.square(noisy.astype(float) - truth).mean()
+    assert row["psnr_pooled"] == pytest.approx(10 * np.log10(255**2 / mse))
+    ratio = metrics.colourfulness(noisy).mean() / metrics.colourfulness(truth).mean()
+    assert row["cf_ratio"] == pytest.approx(ratio)
+
+
+def test_evaluation_leaves_true_grey_pictures_out_and_counts_them(evaluation):
+    assert evaluation.excluded_grey == 1
+    for scores in evaluation.per_picture.values():
+        for values in scores.values():
+            assert np.isnan(values).tolist() == [False, False, True]
+
+
+def test_floors_are_what_they_say(evaluation, pair):
+    floor = evaluation.rows["grey_floor"]
+    assert floor["gain_over_grey"] == 0
+    assert floor["ci95"]["gain_over_grey"] == [0, 0]
+    assert floor["cf_ratio"] < 0.01
+    lightness = skimage.color.rgb2lab(pair[1])[..., :1]
+    grey = skimage.color.lab2rgb(np.concatenate((lightness, 0 * lightness, 0 * lightness), -1))
+    grey = (grey * 255).round().astype(np.uint8)
+    assert floor["psnr"] == pytest.approx(metrics.psnr(grey, pair[1]).mean(), abs=0.01)
+    perfect = evaluation.rows["perfect"]
+    assert perfect["psnr"] == perfect["psnr_pooled"] == metrics.HIGHEST_PSNR
+    assert perfect["gain_over_grey"] == pytest.approx(metrics.HIGHEST_PSNR - floor["psnr"])
+    assert perfect["cf_ratio"] == pytest.approx(1)
+
+
+def test_chunks_do_not_change_scores(pair, monkeypatch):
+    noisy, truth = (np.concatenate([p] * 3) for p in pair)
+    whole = metrics.evaluate({"row": noisy}, truth, (0, 0)).rows
+    monkeypatch.setattr(metrics, "CHUNK_PIXELS", 1)
+    single = metrics.evaluate({"row": noisy}, truth, (0, 0)).rows
+    for name in whole:
+        for score in metrics.SCORES:
+            assert single[name][score] == pytest.approx(whole[name][score], abs=1e-5)
+
+
+def test_bad_input_is_one_clear_line(pair):
+    noisy, truth = pair
+    grey = np.full_like(truth, 120)
+    for arguments, words in (
+        (({"a": noisy}, grey, (0, 0)), "all 2 test pictures are grey"),
+        (({"a": noisy[:1]}, truth, (0, 0)), "row 'a' has shape"),
+        (({"a": noisy / 255}, truth, (0, 0)), "row 'a': must be uint8"),
+        (({"grey_floor": noisy}, truth, (0, 0)), "belongs to a floor"),
+        (({}, truth[:0], (0, 0)), "no picture to score"),
+        (({}, truth[:, :8], (0, 0)), "SSIM needs 11 px"),
+    ):
+        with pytest.raises(metrics.MetricsError, match=words) as error:
+            metrics.evaluate(*arguments)
+        assert "\n" not in str(error.value)
+    with pytest.raises(metrics.MetricsError, match="must be uint8"):
+        metrics.psnr([1, 2], truth)
+
+
+@pytest.fixture(scope="module", params=["alex", "squeeze"])
+def lpips_file(request, tmp_path_factory):
+    """Write a file of a random backbone and heads; return it with torchmetrics' twin network."""
+    from torchmetrics.functional.image.lpips import _LPIPS  # imports torchvision: after colorlib
+
+    torch.manual_seed(0)
+    twin = _LPIPS(pretrained=True, net=request.param, pnet_rand=True)
+    backbone = {
+        re.sub(r"^(slices\.\d|slice\d)\.", "features.", key): value
+        for key, value in twin.net.state_dict().items()
+    }
+    heads = {f"lin{i}.model.1.weight": lin.model[1].weight for i, lin in enumerate(twin.lins)}
+    file = tmp_path_factory.mktemp("lpips") / f"{request.param}.pth"
+    torch.save({"backbone": backbone, "heads": heads}, file)
+    return file, twin
+
+
+def test_lpips_agrees_with_torchmetrics(lpips_file, pair):
+    file, twin = lpips_file
+    ours = metrics.Lpips(file)
+    noisy, truth = pair
+    tensors = [torch.tensor(p).permute(0, 3, 1, 2) / 127.5 - 1 for p in pair]
+    with torch.no_grad():
+        np.testing.assert_allclose(ours(noisy, truth), twin(*tensors).flatten(), rtol=1e-4)
+    assert ours(truth, truth).tolist() == [0, 0]
+    further = np.clip(truth + 4.0 * (noisy.astype(float) - truth), 0, 255).astype(np.uint8)
+    assert (ours(further, truth) > ours(noisy, truth)).all()
+    with pytest.raises(metrics.MetricsError, match="LPIPS needs 32 px"):
+        ours(noisy[:, :20], truth[:, :20])
+
+
+def test_bad_lpips_files_are_one_clear_line(lpips_file, tmp_path):
+    content = torch.load(lpips_file[0], weights_only=True)
+    whole = lpips_file[0].read_bytes()
+    cut, empty, foreign = (tmp_path / f"{name}.pth" for name in ("cut", "empty", "foreign"))
+    cut.write_bytes(whole[: len(whole) // 2])
+    empty.write_bytes(b"")
+    foreign.write_bytes(b"this is no checkpoint")
+    wrong = {
+        "flat": content["backbone"],
+        "list": [1, 2],
+        "headless": {**content, "heads": {}},
+        "thin": {**content, "backbone": dict(list(content["backbone"].items())[:4])},
+        "code": {"backbone": skimage.data.astronaut, "heads": {}},
+    }
+    files = [cut, empty, foreign, tmp_path / "absent.pth", tmp_path]
+    for name, value in wrong.items():
+        files.append(tmp_path / f"{name}.pth")
+        torch.save(value, files[-1])
+    for file in files:
+        with pytest.raises(metrics.MetricsError, match=re.escape(str(file))) as error:
+            metrics.Lpips(file)
+        assert "\n" not in str(error.value)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(-60, 60), st.floats(-60, 60))
+def test_mean_ab_floor_keeps_lightness(a, b):
+    lab = color.rgb_to_lab(torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0)))
+    painted = metrics._constant_colour(lab, (a, b)) / 255
+    assert (color.rgb_to_lab(painted)[:, 0] - lab[:, 0]).abs().max() < 0.6

@@ -1,0 +1,473 @@
+"""The batch runner: whole runs or none, resumed, skipped, locked, scrubbed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import tiny
+
+from colorlib import files, machine, notebooks, reproduce
+
+PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
+GOOD = f"""
+import json, os, sys, tempfile
+from pathlib import Path
+print(report_dir, os.getcwd(), Path.home(), tempfile.gettempdir(), sys.prefix)
+print(os.environ.get("COLORLIB_THREADS"), rate, studies)
+Path(report_dir, "metrics.json").write_text({json.dumps(json.dumps(tiny.METRICS))})
+run = {{"date": "2025-01-02T03:04:05+00:00", "place": report_dir, "memory_mib": {{"host": 512.0}}}}
+Path(report_dir, "run.json").write_text(json.dumps(run))
+Path(report_dir, "first.checkpoint.safetensors").write_text("a checkpoint")
+"""
+PATIENT = """
+import os, time
+from pathlib import Path
+checkpoint = Path(report_dir, "checkpoints", "slow.checkpoint.safetensors")
+print("resumed" if checkpoint.exists() else "anew")
+if not checkpoint.exists():
+    checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint.write_text(str(os.getpid()))
+    Path(report_dir, "half.png").write_text("half")
+    time.sleep(30)
+"""
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    """Three notebooks run together: one good, one wrong, one whose kernel dies."""
+    root = tmp_path_factory.mktemp("project").resolve()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORLIB_ROOT", str(root))
+        patch.chdir(root)
+        patch.setattr(reproduce, "_modules", lambda: [root / "module.py"])
+        (root / "module.py").write_text("")
+        tiny.write(root, "01_good", "# Good", PARAMETERS, 'MAIN_ROW = "ours"', GOOD)
+        tiny.write(root, "02_wrong", "# Wrong", PARAMETERS, "## Training", "[][1]")
+        tiny.write(root, "03_dies", "# Dies", PARAMETERS, "## Model", "import os; os._exit(9)")
+        folder = root / "notebooks" / "params" / "smoke"
+        folder.mkdir(parents=True)
+        (folder / "01_good.yml").write_text("rate: 2.0e-3\nstudies: [a]\n")
+        outcomes = reproduce.run(profile="smoke", jobs=2)
+        yield root, {outcome.name: outcome for outcome in outcomes}
+
+
+def printed(report: Path) -> str:
+    """Return all that a report's notebook printed."""
+    cells = json.loads((report / "notebook.ipynb").read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return "".join("".join(output.get("text", "")) for output in outputs)
+
+
+def test_one_failure_does_not_stop_the_others(batch):
+    _, outcomes = batch
+    states = {name: outcome.state for name, outcome in outcomes.items()}
+    assert states == {
+        "01_good": "finished",
+        "02_wrong": "failed",
+        "03_dies": "failed",
+    }
+    assert outcomes["02_wrong"].note == "in 'Training': IndexError: list index out of range"
+    assert outcomes["03_dies"].note.startswith("in 'Model': the kernel died (out of memory?)")
+    table = reproduce.table(list(outcomes.values()))
+    assert "gain over grey +1.50 dB" in table
+    assert "the paper 24.33 dB" in table
+    assert "IndexError" in table
+    assert "3 notebooks, 2 not done" in table
+
+
+def test_a_finished_run_is_a_whole_report(batch):
+    root, _ = batch
+    report = root / "reports" / "smoke" / "01_good"
+    names = {path.name for path in report.iterdir()}
+    assert names == {"notebook.ipynb", "index.html", "metrics.json", "run.json", ".stamp.json"}
+    assert json.loads((report / "metrics.json").read_text()) == tiny.METRICS
+    assert json.loads((report / "run.json").read_text())["wall_seconds"] > 0
+    assert "1 0.002 ['a']" in printed(report)  # threads were divided, the profile's values hold
+    left = {path.name for path in report.parent.iterdir()}
+    assert left == {"01_good", ".02_wrong.partial", ".03_dies.partial"}
+
+
+def test_no_path_of_this_machine_stays(batch):
+    root, _ = batch
+    report = root / "reports" / "smoke" / "01_good"
+    for name in ("notebook.ipynb", "index.html", "run.json", "metrics.json"):
+        text = (report / name).read_text()
+        for path in (str(root), str(Path.home()) + "/", sys.prefix, ".01_good.partial"):
+            assert path not in text, (name, path)
+    assert printed(report).startswith("reports/smoke/01_good PROJECT ")
+    notebook = json.loads((report / "notebook.ipynb").read_text())
+    injected = [c for c in notebook["cells"] if "injected-parameters" in c["metadata"]["tags"]]
+    source = "".join(injected[0]["source"])
+    assert 'report_dir = ""' in source and 'profile = "smoke"' in source
+    assert notebook["metadata"]["papermill"]["parameters"]["report_dir"] == ""
+    assert "start_time" not in json.dumps(notebook)
+
+
+def test_unchanged_is_skipped_and_change_is_not(batch, monkeypatch):
+    root, _ = batch
+
+    def state(**more):
+        task = reproduce.plan(["01"], "smoke", **more)[0]
+        return reproduce.changes(Path(task.report), reproduce.stamp(task))
+
+    monkeypatch.setattr(reproduce.Running, "execute", lambda _: pytest.fail("it ran"))
+    again = reproduce.run(["01"], "smoke")[0]
+    assert (again.state, again.seconds) == ("skipped", 0)
+    assert "unchanged since" in again.note and "--force" in again.note
+    assert state(parameters={"seed": "5"}) == "parameters changed"
+    source = notebooks.path("01").read_text()
+    notebooks.path("01").write_text(source.replace("MAIN_ROW", "# new\\nMAIN_ROW"))
+    assert state() == "notebook changed"
+    notebooks.path("01").write_text(source)
+    assert state() is None
+    (root / "module.py").write_text("changed")
+    assert state() == "colorlib changed"
+    (root / "module.py").write_text("")
+    executed = root / "reports/smoke/01_good/notebook.ipynb"
+    content = executed.read_text()
+    executed.write_text(content + " ")
+    assert state() == "the report was changed"
+    executed.write_text(content)
+
+
+def test_dry_run_says_what_to_expect(batch):
+    known, new = reproduce.run(["01", "02"], "smoke", force=True, dry_run=True)
+    assert (known.state, new.state) == ("would run", "would run")
+    assert 0 < known.seconds < 60
+    assert "forced; 0.5 GiB of memory" in known.note and "as on 2025-01-02" in known.note
+    assert new.seconds == reproduce.EXPECTED["smoke"][0]
+    assert "a guess" in new.note
+
+
+def test_status_tells_age_and_code(batch):
+    rows = {row[0]: row for row in reproduce.status()}
+    assert rows["01_good"][1:3] == ("smoke", "2025-01-02")
+    assert rows["01_good"][3].endswith("days")
+    assert rows["01_good"][4] == "current"
+
+
+def wait_for(what, seconds=60):
+    """Return what() as soon as it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def test_a_killed_run_leaves_no_report_and_no_kernel_and_is_continued(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "_modules", list)
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(reproduce.__file__).parents[1]))
+    tiny.write(tmp_path, "01_slow", "# Slow", PARAMETERS, "## Training", PATIENT)
+    command = "from colorlib import reproduce as r; r._modules = list; r.run(['01'])"
+    runner = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.DEVNULL)
+    reports = tmp_path / "reports" / "laptop"
+    checkpoint = reports / ".01_slow.partial/checkpoints/slow.checkpoint.safetensors"
+    kernel = int(wait_for(lambda: checkpoint.exists() and checkpoint.read_text()))
+    family = [*psutil.Process(runner.pid).children(recursive=True), psutil.Process(kernel)]
+    assert len(family) >= 2
+    refused = reproduce.run(["01"])[0]
+    assert refused.state == "refused"
+    assert refused.note.startswith(f"another run (process {runner.pid}) is writing")
+    runner.kill()
+    runner.wait()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    assert not (reports / "01_slow").exists()
+    again = reproduce.run(["01"])[0]
+    assert (again.state, again.note) == ("finished", "")
+    assert printed(reports / "01_slow") == "resumed\n"
+    assert sorted(p.name for p in reports.iterdir()) == ["01_slow"]
+    names = {p.name for p in (reports / "01_slow").rglob("*") if p.is_file()}
+    assert names == {"notebook.ipynb", "index.html", ".stamp.json"}
+
+
+# --- without kernels: a stand-in writes what papermill would ------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """One notebook whose execution is played."""
+    root = tmp_path.resolve()
+    monkeypatch.setenv("COLORLIB_ROOT", str(root))
+    monkeypatch.chdir(root)
+    tiny.write(root, "01_good", "# Good", PARAMETERS, "print(1)")
+
+    def execute(running):
+        content = tiny.notebook("# Good", "print(1)")
+        (running.task.partial / "notebook.ipynb").write_text(json.dumps(content))
+
+    monkeypatch.setattr(reproduce.Running, "execute", execute)
+    monkeypatch.setattr(reproduce, "_modules", list)
+    return root
+
+
+def test_nothing_starts_when_a_parameter_is_wrong(project, monkeypatch):
+    monkeypatch.setattr(reproduce.Running, "execute", lambda _: pytest.fail("it ran"))
+    tiny.write(project, "02_other", "# Other", PARAMETERS.replace("rate", "ratio"))
+    with pytest.raises(notebooks.ParameterError) as caught:
+        reproduce.run([], "smoke", {"rate": "fast", "sede": 3})
+    lines = str(caught.value).splitlines()
+    assert "01_good: rate = 'fast': must be float" in lines[0]
+    assert "01_good: unknown parameter 'sede'; did you mean 'seed'?" in lines[1]
+    assert "02_other: unknown parameter 'rate'; did you mean 'ratio'?" in lines[2]
+    assert not (project / "reports").exists()
+    with pytest.raises(notebooks.NotebookError, match="unknown profile 'big'; known: smoke"):
+        reproduce.run([], "big")
+
+
+def test_profile_files_are_checked_and_named(project):
+    folder = project / "notebooks/params/evening"
+    folder.mkdir(parents=True)
+    for text, words in (
+        ("rate: 1e-4", "YAML reads 1e-4 as text"),
+        ("data: no", "quote it"),
+        ("epochs: 3", "unknown parameter 'epochs'"),
+        ("- seed", "must hold `name: value` lines"),
+        ("seed: [", "while parsing"),
+    ):
+        (folder / "01_good.yml").write_text(text)
+        with pytest.raises(notebooks.ParameterError, match=words) as caught:
+            reproduce.plan(["01"], "evening")
+        assert "evening/01_good.yml" in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+    (folder / "01_good.yml").write_text("seed: 4\nprofile: smoke")
+    task = reproduce.plan(["01"], "evening", {"rate": "1e-3"})[0]
+    assert task.parameters == {"seed": 4, "rate": 0.001, "profile": "evening"}
+    assert reproduce.plan(["01"], "evening", {"seed": 5})[0].parameters["seed"] == 5
+    assert reproduce.plan(["01"])[0].parameters == {"profile": "laptop"}
+
+
+def test_the_notebook_that_reads_the_others_comes_last(project, monkeypatch):
+    ran, play = [], reproduce.Running.execute
+
+    def execute(running):
+        ran.append(running.task.name)
+        (running.task.partial / "metrics.json").write_text(json.dumps(tiny.METRICS))
+        play(running)
+
+    monkeypatch.setattr(reproduce.Running, "execute", execute)
+    for name in ("02_two", "06_reads", "07_speed"):
+        tiny.write(project, name, "# Title", PARAMETERS)
+    assert all(outcome.good for outcome in reproduce.run(jobs=2))
+    assert sorted(ran[:2]) == ["01_good", "02_two"] and ran[2:] == ["06_reads", "07_speed"]
+    assert reproduce.run(["06"], dry_run=True)[0].state == "skipped"
+    metrics = project / "reports/laptop/01_good/metrics.json"
+    metrics.write_text(metrics.read_text().replace("21.0", "21.1"))
+    assert reproduce.run(["06"], dry_run=True)[0].note.startswith("the reports it reads changed")
+    assert reproduce.run(["07"], dry_run=True)[0].state == "skipped"
+
+
+def test_notebooks_side_by_side_share_the_threads(project, monkeypatch):
+    tiny.write(project, "02_two", "# Two", PARAMETERS)
+    monkeypatch.setattr(machine, "physical_cores", lambda: 6)
+    assert {task.threads for task in reproduce.plan(jobs=2)} == {3}
+    assert {task.threads for task in reproduce.plan(jobs=9)} == {3}  # two notebooks, two processes
+    assert {task.threads for task in reproduce.plan(jobs=1)} == {0}
+    for asked, threads in (("2", 2), ("", 6)):
+        monkeypatch.setenv("COLORLIB_THREADS", asked)
+        assert machine.prepare("cpu", threads=0).threads == threads
+    monkeypatch.setenv("COLORLIB_THREADS", "two")
+    with pytest.raises(machine.MachineError, match="COLORLIB_THREADS=two"):
+        machine.prepare("cpu")
+
+
+def test_report_dir_can_be_chosen(project):
+    outcome = reproduce.run(["01"], "smoke", {"report_dir": "mine/first"})[0]
+    assert outcome.state == "finished"
+    assert (project / "mine" / "first" / "index.html").exists()
+    assert not (project / "reports").exists()
+
+
+def test_a_folder_of_data_is_part_of_the_stamp(project):
+    photos = project / "photos_of_mine"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(b"1")
+    given = {"data": "garden,photos_of_mine"}
+    assert reproduce.run(["01"], parameters=given)[0].state == "finished"
+    assert reproduce.run(["01"], parameters=given)[0].state == "skipped"
+    (photos / "b.png").write_bytes(b"2")
+    foretold = reproduce.run(["01"], parameters=given, dry_run=True)[0]
+    assert foretold.note.startswith("data changed")
+
+
+def test_a_partial_run_of_other_code_is_not_continued(project):
+    task = reproduce.plan(["01"])[0]
+    reproduce._prepare(task, {"notebook": "before"})
+    (task.partial / "a.checkpoint.safetensors").write_text("old")
+    (task.partial / "figures").mkdir()
+    (task.partial / "figures/old.png").write_text("old")
+    reproduce._prepare(task, {"notebook": "before"})  # the same: the checkpoint stays, alone
+    assert sorted(p.name for p in task.partial.iterdir()) == [
+        ".stamp.json",
+        "a.checkpoint.safetensors",
+    ]
+    reproduce._prepare(task, {"notebook": "after"})
+    assert [p.name for p in task.partial.iterdir()] == [".stamp.json"]
+
+
+def test_a_failing_run_keeps_the_report_before_it(project, monkeypatch):
+    assert reproduce.run(["01"])[0].state == "finished"
+    before = (project / "reports/laptop/01_good/index.html").read_text()
+
+    def fail(running):
+        raise reproduce.RunError("in 'Training': NonFiniteLoss: loss is nan")
+
+    monkeypatch.setattr(reproduce.Running, "execute", fail)
+    again = reproduce.run(["01"], force=True)[0]
+    assert (again.state, again.note) == ("failed", "in 'Training': NonFiniteLoss: loss is nan")
+    assert (project / "reports/laptop/01_good/index.html").read_text() == before
+
+
+@pytest.mark.parametrize("killed_after", ["moving the old aside", "moving both"])
+def test_a_swap_that_was_killed_is_finished(project, killed_after):
+    report = project / "reports" / "laptop" / "01_good"
+    old, partial = reproduce._neighbour(report, "old"), reproduce._neighbour(report, "partial")
+    old.mkdir(parents=True)
+    (old / "which").write_text("old")
+    new = partial if killed_after == "moving the old aside" else report
+    new.mkdir()
+    (new / "which").write_text("new")
+    files.write_json(new / reproduce.STAMP, {"finished": "2025-01-01 00:00"})
+    reproduce.recover(report)
+    assert (report / "which").read_text() == "new"
+    assert [p.name for p in report.parent.iterdir()] == ["01_good"]
+
+
+def test_an_old_report_returns_when_the_new_one_is_not_whole(project):
+    report = project / "reports" / "laptop" / "01_good"
+    old, partial = reproduce._neighbour(report, "old"), reproduce._neighbour(report, "partial")
+    for folder, which in ((old, "old"), (partial, "half")):
+        folder.mkdir(parents=True)
+        (folder / "which").write_text(which)
+    reproduce.recover(report)
+    assert (report / "which").read_text() == "old"
+    assert partial.exists() and not old.exists()
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_stale_locks_are_taken_over(project):
+    report = project / "reports" / "laptop" / "01_good"
+    file = reproduce._neighbour(report, "lock")
+    file.parent.mkdir(parents=True)
+    reused = {"pid": os.getpid(), "started": psutil.Process().create_time() - 1000}
+    for holder in ({"pid": dead_pid(), "started": 1.0}, reused):
+        file.write_text(json.dumps(holder))
+        with reproduce.lock(report):
+            assert json.loads(file.read_text())["pid"] == os.getpid()
+        assert not file.exists()
+    file.write_text("")  # just being written, or left by a crash
+    with pytest.raises(reproduce.RunError, match="just starting"), reproduce.lock(report):
+        pass
+    os.utime(file, (0, 0))
+    with reproduce.lock(report):
+        assert file.read_text()
+
+
+def test_a_held_lock_refuses(project):
+    report = project / "reports" / "laptop" / "01_good"
+    with reproduce.lock(report):
+        outcome = reproduce.run(["01"])[0]
+        assert outcome.state == "refused"
+        assert f"another run (process {os.getpid()}) is writing" in outcome.note
+    assert reproduce.run(["01"])[0].state == "finished"
+
+
+def test_trouble_with_the_disk_is_one_line(project, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reproduce, "_prepare", full)
+    outcome = reproduce.run(["01"])[0]
+    assert outcome.state == "failed"
+    assert "is full; free some space" in outcome.note
+    (project / "file").write_text("")
+    outcome = reproduce.run(["01"], parameters={"report_dir": "file/below"})[0]
+    assert "cannot be written" in outcome.note and "-p report_dir" in outcome.note
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("NoSuchKernel", "No such kernel named python3", "ipykernel install"),
+        ("OSError", "[Errno 28] No space left on device", "the disk is full"),
+        ("OSError", "[Errno 30] Read-only file system: 'x'", "-p report_dir FOLDER"),
+        ("ValueError", "first\nsecond", "in 'Data': ValueError: first second"),
+    ],
+)
+def test_known_trouble_says_the_mend(kind, text, words):
+    line = reproduce.one_line({"kind": kind, "text": text}, "Data")
+    assert words in line and "\n" not in line
+
+
+def test_an_unfinished_record_is_no_report(project):
+    tiny.write(project, "01_good", "# Good", PARAMETERS, "exit(); record.write(report_dir)")
+    outcome = reproduce.run(["01"])[0]
+    assert outcome.state == "failed"
+    assert "there is no metrics.json" in outcome.note
+
+
+def test_scrub_knows_where_a_path_ends():
+    places = {"/home/ann/work": "PROJECT", "/home/ann": "HOME", "/tmp": "TMP"}
+    text = "/home/ann/work/a.py /home/anna /home/ann: /tmp/ipykernel_12/345.py my/tmp/x"
+    assert reproduce.scrub(text, places) == "PROJECT/a.py /home/anna HOME: cell my/tmp/x"
+    kept = {"image/png": "/home/ann", "text/plain": ["/home/ann"]}
+    assert reproduce.scrub(kept, places) == {"image/png": "/home/ann", "text/plain": ["HOME"]}
+
+
+def test_folders_named_by_parameters_lose_their_path(project, tmp_path_factory):
+    photos = tmp_path_factory.mktemp("far") / "roses"
+    photos.mkdir()
+    task = reproduce.plan(["01"], parameters={"data": str(photos)})[0]
+    places = reproduce.neutral_places(task)
+    assert reproduce.scrub(f"{photos}/a.png", places) == "roses/a.png"
+
+
+def test_progress_joins_cells_and_training(project):
+    running = reproduce.Running(reproduce.plan(["01"])[0])
+    assert running.progress()[0] == 0
+    running.task.partial.mkdir(parents=True)
+    running.began, running.cell, running.cells = time.monotonic() - 30, 3, 8
+    running.heading = "Training"
+    state = {"label": "unet", "done": 25, "total": 100, "seconds": 20.0}
+    files.write_json(running.task.partial / reproduce.PROGRESS, state)
+    fraction, words = running.progress()
+    assert fraction == pytest.approx(2.25 / 8)
+    assert words == "Training, cell 3/8, unet 25/100, 30 s, this training 1 min 0 s more"
+    running.expected = 120.0
+    assert running.progress()[1].endswith("about 1 min 30 s left")
+    files.write_json(running.task.partial / reproduce.PROGRESS, {**state, "done": 100})
+    assert "unet" not in running.progress()[1]
+
+
+def test_a_log_gets_lines_now_and_then(project, monkeypatch, capsys):
+    running = reproduce.Running(reproduce.plan(["01"])[0], cell=1, cells=2, heading="Data")
+    board = reproduce.Board([running])
+    running.began = time.monotonic()
+    board.start(running, "new")
+    board.draw()
+    monkeypatch.setattr(board, "EVERY", 0.0)
+    board.draw()
+    board.close()
+    assert capsys.readouterr().err == "01_good: starts (new)\n01_good: Data, cell 1/2, 0 s\n"
+
+
+def test_durations_are_words():
+    assert [reproduce.duration(s) for s in (0.4, 59.4, 59.6, 3599.6, 7500)] == [
+        *("0 s", "59 s", "1 min 0 s", "1 h 0 min", "2 h 5 min"),
+    ]

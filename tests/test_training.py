@@ -1,0 +1,570 @@
+"""Training: an interrupted run equals an undisturbed one, bit by bit; bad files end in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from colorlib import files, machine, training
+from colorlib.training import Batches, History, NonFiniteLoss, WeightsError
+
+
+class Stub:
+    """As much of a PictureSet as training needs."""
+
+    def __init__(self, count: int = 10) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.rgb = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+    def tensor(self, indices) -> torch.Tensor:
+        return self.rgb[indices]
+
+
+class Toy:
+    """A network with dropout, batch norm and Adam, on channels_last, and one run of it."""
+
+    def __init__(self, optimizer: str = "Adam", pause: float = 0.0) -> None:
+        self.machine = machine.prepare("cpu", "fp32", "small", seed=0, threads=1)
+        layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3)]
+        self.net = nn.Sequential(*layers, nn.Conv2d(4, 3, 3, padding=1))
+        self.net = self.net.to(memory_format=torch.channels_last)
+        extra = {"momentum": 0.9} if optimizer == "SGD" else {}
+        kind = getattr(torch.optim, optimizer)
+        self.optimizer = kind(self.net.parameters(), lr=1e-2, **extra)
+        self.pause = pause
+        self.fail_at: int | None = None
+        self.interrupt_at: int | None = None
+        self.poison: dict[int, float] = {}
+        self.after: list[bytes] = []
+
+    def step(self, batch: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
+        if index == self.fail_at:
+            raise RuntimeError("power cut")
+        if index == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(self.pause)
+        rgb = batch.float() / 255 + 0.01 * random.random() + 0.01 * np.random.rand()
+        loss = (self.net(rgb) - rgb).abs().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        report = {"l1": loss + self.poison.get(index, 0.0)}
+        return report if index % 2 else {**report, "even": 2 * loss}
+
+    def run(self, folder: Path | None = None, steps: int = 12, **options) -> History:
+        options = {"name": "toy", "batches": Batches(Stub(), 4, seed=3), "log_every": 5, **options}
+        parts = {"modules": {"net": self.net}, "optimizers": {"adam": self.optimizer}}
+        machine.prepare("cpu", "fp32", "small", seed=0, threads=1)
+        history = training.run(
+            step=self.step, steps=steps, machine=self.machine, folder=folder, **parts, **options
+        )
+        self.after = self._state()
+        return history
+
+    def _state(self) -> list[bytes]:
+        """Everything that a run may change, as bytes."""
+        tensors = list(self.net.state_dict().values())
+        for entries in self.optimizer.state_dict()["state"].values():
+            tensors += [torch.as_tensor(entries[key]) for key in sorted(entries)]
+        content = [tensor.contiguous().numpy().tobytes() for tensor in tensors]
+        chance = [torch.rand(1).numpy().tobytes(), np.random.rand(1).tobytes()]
+        return [*content, *chance, repr(random.random()).encode()]
+
+    def layout(self) -> list[tuple[int, ...]]:
+        states = self.optimizer.state.values()
+        return [entries[key].stride() for entries in states for key in sorted(entries)]
+
+
+def series(history: History) -> str:
+    return repr((history.steps, sorted(history.losses.items())))  # repr: NaN equals NaN here
+
+
+# ------------------------------------------------------------------------------------ batches
+
+
+@settings(deadline=None, max_examples=30)
+@given(count=st.integers(1, 30), size=st.integers(1, 12), seed=st.integers(0, 9))
+def test_an_epoch_shows_each_picture_at_most_once(count, size, seed):
+    batches = Batches(Stub(count), size, seed)
+    seen = [i for step in range(batches.steps_per_epoch) for i in batches.indices(step)]
+    assert len(seen) == len(set(seen)) and set(seen) <= set(range(count))
+    assert len(seen) > count - min(size, count)
+    assert len(batches.indices(10**6)) == min(size, count)
+
+
+def test_batches_depend_on_seed_and_step_only():
+    first, second = Batches(Stub(), 4, seed=0), Batches(Stub(), 4, seed=0)
+    second.batch(0, "cpu")
+    assert torch.equal(first.batch(5, "cpu"), second.batch(5, "cpu"))
+    assert not torch.equal(first.batch(5, "cpu"), Batches(Stub(), 4, seed=1).batch(5, "cpu"))
+    assert first.indices(0) != first.indices(first.steps_per_epoch)
+
+
+def test_half_of_the_pictures_are_mirrored():
+    pictures = Stub(50)
+    plain, flipped = Batches(pictures, 50, 0, flip=False), Batches(pictures, 50, 0)
+    before, after = plain.batch(0, "cpu"), flipped.batch(0, "cpu")
+    mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(after, before, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(after, before, strict=True)]
+    other = flipped.batch(1, "cpu"), plain.batch(1, "cpu")
+    coins = [torch.equal(a, b) for a, b in zip(*other, strict=True)]
+    assert after.dtype == torch.uint8 and coins != kept, "each step tosses its own coins"
+    assert sum(mirrored) + sum(kept) == 50 and 10 < sum(mirrored) < 40
+
+
+def test_no_pictures_is_an_error():
+    with pytest.raises(ValueError, match="0 pictures"):
+        Batches(Stub(0), 4, 0)
+
+
+# -------------------------------------------------------------------------------- exact resume
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD", "AdamW"])
+def test_a_resumed_run_is_bit_identical(tmp_path, optimizer):
+    options = {"schedule": lambda index: 1 / (1 + index)}
+    whole = Toy(optimizer)
+    expected = whole.run(**options)
+    broken = Toy(optimizer)
+    broken.fail_at = 7
+    with pytest.raises(RuntimeError, match="power cut"):
+        broken.run(tmp_path, checkpoint_seconds=0, **options)
+    resumed = Toy(optimizer)
+    history = resumed.run(tmp_path, **options)
+    assert history.resumed_at == 7 and history.steps == list(range(1, 13))
+    assert series(history) == series(expected)
+    assert resumed.layout() == whole.layout()  # channels_last states stay so
+    assert resumed.after == whole.after
+
+
+def test_a_schedule_scales_the_starting_rate_also_after_a_resume(tmp_path):
+    toy, rates = Toy(), []
+    step = toy.step
+
+    def watched(batch, index):
+        rates.append(toy.optimizer.param_groups[0]["lr"])
+        if len(rates) == 4:
+            raise RuntimeError("power cut")
+        return step(batch, index)
+
+    toy.step = watched
+    for _ in range(2):
+        with contextlib.suppress(RuntimeError):
+            toy.run(tmp_path, steps=6, checkpoint_seconds=0, schedule=lambda index: 1 / (1 + index))
+    assert rates == pytest.approx([1e-2 / n for n in (1, 2, 3, 4, 4, 5, 6)])
+
+
+def test_checkpoints_and_log_intervals_change_nothing(tmp_path):
+    plain, busy = Toy(), Toy()
+    expected = plain.run(log_every=1)
+    history = busy.run(tmp_path, checkpoint_seconds=0, log_every=7)
+    assert series(history) == series(expected) and busy.after == plain.after
+
+
+def test_a_finished_run_returns_at_once_and_a_longer_one_goes_on(tmp_path):
+    first, again, longer, whole = Toy(), Toy(), Toy(), Toy()
+    expected = first.run(tmp_path)
+    again.fail_at = 0
+    history = again.run(tmp_path)
+    assert history.resumed_at == 12 and history.seconds == expected.seconds
+    assert series(history) == series(expected) and again.after == first.after
+    extended = longer.run(tmp_path, steps=15)
+    assert extended.resumed_at == 12 and series(extended) == series(whole.run(steps=15))
+    assert longer.after == whole.after
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import test_training
+toy = test_training.Toy(pause=float(sys.argv[2]))
+history = toy.run(Path(sys.argv[1]), steps=40, checkpoint_seconds=0)
+"""
+
+
+def test_a_killed_process_resumes_bit_identically(tmp_path):
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    command = [sys.executable, "-c", CHILD, str(tmp_path), "0.05"]
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "toy.checkpoint.safetensors"
+    try:
+        for _ in range(1500):
+            if checkpoint.exists() or child.poll() is not None:
+                break
+            time.sleep(0.02)
+        time.sleep(0.1)
+        assert child.poll() is None, "the child ended before it could be killed"
+    finally:
+        child.kill()  # SIGKILL: nothing of the child's runs any more
+        child.wait()
+    assert checkpoint.exists()
+    resumed, whole = Toy(), Toy()
+    expected = whole.run(steps=40)
+    history = resumed.run(tmp_path, steps=40)
+    assert 0 < history.resumed_at < 40
+    assert series(history) == series(expected)
+    paths = tmp_path / "resumed.safetensors", tmp_path / "whole.safetensors"
+    for toy, path in zip((resumed, whole), paths, strict=True):
+        training.save_weights(path, toy.net, {"row": "toy"})
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert resumed.after == whole.after
+    assert not list(tmp_path.glob(".*"))  # the half-written neighbour of the kill is gone
+
+
+def test_validation_does_not_disturb_training(tmp_path):
+    plain, watched = Toy(), Toy()
+
+    def validate(done):
+        torch.rand(done), np.random.rand(3), random.random()
+        assert not watched.net.training and not torch.is_grad_enabled()
+        time.sleep(0.05)
+        return {"psnr": torch.tensor(20.0 + done), "n": np.int64(3)}
+
+    expected = plain.run()
+    watched.net[1].eval()  # a part that was frozen on purpose stays so
+    plain_frozen = Toy()
+    plain_frozen.net[1].eval()
+    began = time.perf_counter()
+    history = watched.run(tmp_path, validate=validate, validate_every=5)
+    passed = time.perf_counter() - began
+    assert [entry["step"] for entry in history.validation] == [5, 10, 12]
+    assert history.validation[0] == {**history.validation[0], "psnr": 25.0, "n": 3}
+    assert history.seconds < passed - 0.15, "the callback's time must not count"
+    assert watched.net.training and not watched.net[1].training
+    assert series(plain_frozen.run()) == series(history) != series(expected)
+    assert watched.after == plain_frozen.after
+
+
+def test_seconds_add_up_over_resumes(tmp_path):
+    began, slow = time.perf_counter(), Toy(pause=0.02)
+    slow.fail_at = 6
+    with pytest.raises(RuntimeError):
+        slow.run(tmp_path, checkpoint_seconds=0)
+    history = Toy(pause=0.02).run(tmp_path)
+    assert 0.24 <= history.seconds < time.perf_counter() - began
+
+
+def test_ctrl_c_saves_before_leaving(tmp_path):
+    toy, whole = Toy(), Toy()
+    toy.interrupt_at = 6
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="step 7 of 12; run it again to go on"):
+        toy.run(tmp_path, checkpoint_seconds=1e9)
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = Toy()
+    history = resumed.run(tmp_path)
+    assert history.resumed_at == 7 and series(history) == series(whole.run())
+    assert resumed.after == whole.after
+
+
+# -------------------------------------------------------------------- what can be wrong with one
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04rubbish", None])
+def test_a_damaged_checkpoint_is_set_aside(tmp_path, capfd, content):
+    checkpoint = tmp_path / "toy.checkpoint.safetensors"
+    expected = Toy().run(tmp_path)
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:-100] if content is None else content)
+    history = Toy().run(tmp_path)
+    assert history.resumed_at is None and series(history) == series(expected)
+    assert "toy: the checkpoint is damaged; it is kept as" in capfd.readouterr().err
+    assert (tmp_path / "toy.checkpoint.damaged.safetensors").exists()
+
+
+def test_a_foreign_safetensors_file_is_set_aside(tmp_path, capfd):
+    toy = Toy()
+    training.save_weights(tmp_path / "toy.checkpoint.safetensors", toy.net, {})
+    assert toy.run(tmp_path).resumed_at is None
+    assert "is not one of ours" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fingerprint": {"data": "b"}}, "other settings or data"),
+        ({"steps": 8}, "past step 8"),
+        ({"optimizer": "AdamW"}, "another network or optimizer"),
+        ({"resume": False}, "resume is off"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_set_aside(tmp_path, capfd, change, words):
+    Toy().run(tmp_path, fingerprint={"data": "a"})
+    optimizer = change.pop("optimizer", "Adam")
+    history = Toy(optimizer).run(tmp_path, **{"fingerprint": {"data": "a"}, **change})
+    assert history.resumed_at is None
+    assert words in capfd.readouterr().err
+    assert (tmp_path / "toy.checkpoint.previous.safetensors").exists()
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    partial = tmp_path / ".toy.checkpoint.safetensors.x8d2"
+    partial.write_bytes(b"half")
+    other = tmp_path / ".other.checkpoint.safetensors.x8d2"
+    other.write_bytes(b"of another run")
+    Toy().run(tmp_path)
+    assert other.exists() and not partial.exists()
+
+
+def test_a_checkpoint_of_another_shape_is_set_aside(tmp_path, capfd):
+    Toy().run(tmp_path)
+    other = Toy()
+    other.net[3].bias = nn.Parameter(torch.zeros(1))  # as many parameters, another shape
+    other.optimizer = torch.optim.Adam(other.net.parameters())
+    other.step = lambda batch, index: {"l1": 1.0}
+    assert other.run(tmp_path).resumed_at is None
+    assert "another network or optimizer" in capfd.readouterr().err
+
+
+def test_a_fingerprint_survives_json(tmp_path):
+    fingerprint = {"sizes": (1, 2), "path": Path("a"), 3: "three"}
+    Toy().run(tmp_path, fingerprint=fingerprint)
+    assert Toy().run(tmp_path, fingerprint=fingerprint).resumed_at == 12
+
+
+def test_a_full_disk_warns_once_and_training_goes_on(tmp_path, capfd, monkeypatch):
+    toy = Toy()
+    toy.fail_at = 4
+    with pytest.raises(RuntimeError):
+        toy.run(tmp_path, checkpoint_seconds=0)
+    kept = (tmp_path / "toy.checkpoint.safetensors").read_bytes()
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    capfd.readouterr()
+    history = Toy().run(tmp_path, checkpoint_seconds=0)
+    errors = capfd.readouterr().err
+    assert history.steps[-1] == 12
+    assert errors.count("No space left on device") == 1 and str(tmp_path) not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.checkpoint.safetensors"]
+    assert (tmp_path / "toy.checkpoint.safetensors").read_bytes() == kept
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, value):
+    toy = Toy()
+    toy.poison = {8: value}
+    with pytest.raises(NonFiniteLoss, match=r"toy: the loss 'l1' is (nan|inf) at step 9"):
+        toy.run(tmp_path, checkpoint_seconds=0)
+    assert Toy().run(tmp_path).resumed_at == 8
+
+
+def test_a_non_finite_weight_never_reaches_a_checkpoint(tmp_path):
+    toy = Toy()
+    step = toy.step
+
+    def poisoned(batch, index):
+        report = step(batch, index)
+        if index == 3:
+            toy.net[0].weight.data[0] = math.nan
+        return report
+
+    toy.step = poisoned
+    with pytest.raises(NonFiniteLoss, match="a weight of 'net' is not finite after step 4"):
+        toy.run(tmp_path, checkpoint_seconds=0)
+    assert Toy().run(tmp_path).resumed_at == 3
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    toy = Toy()
+    toy.step = lambda batch, index: {"map": torch.zeros(2, 2)}
+    with pytest.raises(ValueError, match=r"'map' has shape \(2, 2\)"):
+        toy.run()
+
+
+def test_a_step_may_report_nothing_and_need_no_batches():
+    toy = Toy()
+    toy.step = lambda batch, index: {} if batch is None else {"wrong": 1.0}
+    history = toy.run(batches=None)
+    assert history.steps[-1] == 12 and history.losses == {}
+
+
+# ------------------------------------------------------------------------ history and progress
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=50), st.integers(1, 50))
+def test_a_smoothed_series_is_the_mean_around_each_step(values, over):
+    smooth = History("a", losses={"l": values}).smooth("l", over)
+    half = over // 2
+    around = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    assert smooth == pytest.approx([sum(part) / len(part) for part in around], abs=1e-9)
+
+
+def test_history_is_plain_data_of_the_wanted_length():
+    history = History("a", list(range(1, 101)), {"l": [math.nan, *range(99)]})
+    assert math.isnan(history.smooth("l", 1)[0]) and history.smooth("l", 3)[0] == 0
+    assert json.loads(json.dumps(history.to_dict(), allow_nan=False))["losses"]["l"][0] is None
+    thin = history.to_dict(points=10)
+    assert thin["steps"] == list(range(10, 101, 10)) and thin["losses"]["l"][-1] == 98
+
+
+def test_progress_goes_to_a_file_and_ends_in_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("COLORLIB_PROGRESS", str(tmp_path / "progress.json"))
+    Toy().run()
+    state = json.loads((tmp_path / "progress.json").read_text())
+    assert (state["label"], state["done"], state["total"]) == ("toy", 12, 12)
+    assert state["seconds"] > 0
+    shown = capfd.readouterr()
+    assert shown.out == "" and shown.err.startswith("toy: 12 steps in ")
+    assert shown.err.rstrip().endswith(" a step)")
+
+
+class Kernel:
+    """As much of a notebook's display as the bar uses."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def display(self, content, raw, display_id):
+        return self if self.update(content, raw) is None else None
+
+    def update(self, content, raw):
+        assert raw and list(content) == ["text/plain"]
+        self.lines.append(content["text/plain"])
+
+
+def test_in_a_notebook_one_line_is_updated(monkeypatch, capfd):
+    kernel = Kernel()
+    monkeypatch.setattr(training, "_in_kernel", lambda: True)
+    monkeypatch.setattr("IPython.display.display", kernel.display)
+    began = time.perf_counter()
+    Toy(pause=0.05).run(steps=20)
+    passed = time.perf_counter() - began
+    assert kernel.lines[0].startswith("toy: step 1 of 20, ")
+    assert kernel.lines[-1].startswith("toy: 20 steps in ")
+    assert 3 <= len(kernel.lines) <= 3 + passed / 0.4, "a few updates a second, not one a step"
+    shown = capfd.readouterr()
+    assert shown.out == shown.err == ""
+
+
+# --------------------------------------------------------------------------- files of weights
+
+
+def network() -> nn.Module:
+    first = nn.Linear(4, 4)
+    net = nn.Sequential(first, nn.BatchNorm1d(4), nn.Linear(4, 4))
+    net[2].weight = first.weight  # tied
+    return net
+
+
+def test_weights_round_trip_with_their_info(tmp_path):
+    path, saved, loaded = tmp_path / "weights" / "unet.safetensors", network(), network()
+    info = {"row": "unet", "build": {"width": 64}, "origin": "laptop"}
+    training.save_weights(path, saved, info)
+    training.load_weights(path, loaded)
+    assert training.read_info(path) == info
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(saved.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
+
+
+def test_half_weights_load_into_single_precision(tmp_path):
+    saved, loaded = network(), network()
+    saved[1].running_var.fill_(1e6)  # does not fit float16
+    training.save_weights(tmp_path / "half.safetensors", saved, {}, half=True)
+    training.load_weights(tmp_path / "half.safetensors", loaded)
+    assert loaded[0].weight.dtype == torch.float32
+    assert torch.allclose(loaded[0].weight, saved[0].weight, atol=1e-3)
+    assert loaded[1].running_var[0] == 1e6
+
+
+def _bad_weights(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.safetensors"
+    training.save_weights(path, network(), {})
+    if kind == "missing":
+        path.unlink()
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-10])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "pickled":
+        path.write_bytes(pickle.dumps({"a": 1}))
+    elif kind == "torch":
+        torch.save(network().state_dict(), path)
+    elif kind == "keys":
+        training.save_weights(path, nn.Sequential(nn.Linear(4, 4)), {})
+    elif kind == "shapes":
+        training.save_weights(path, nn.Sequential(nn.Linear(9, 4), *network()[1:]), {})
+    return path
+
+
+KINDS = ["missing", "folder", "truncated", "empty", "pickled", "torch", "keys", "shapes"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_weights_end_in_one_line_and_change_nothing(tmp_path, kind):
+    path, net = _bad_weights(tmp_path, kind), network()
+    before = net[0].weight.clone()
+    with pytest.raises(WeightsError) as caught:
+        training.load_weights(path, net)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert torch.equal(net[0].weight, before)
+    if kind not in ("keys", "shapes"):
+        with pytest.raises(WeightsError, match=path.name):
+            training.read_info(path)
+
+
+def test_weights_without_info_are_named(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match="without our info"):
+        training.read_info(tmp_path / "a.safetensors")
+
+
+def test_foreign_weights_are_read_without_running_code(tmp_path):
+    path = tmp_path / "foreign.pth"
+    torch.save({"backbone": {"a": torch.ones(2).half()}, "b": torch.ones(1)}, path)
+    content = training.read_foreign(path)
+    assert content["backbone"]["a"].dtype == torch.float32 and content["b"].item() == 1
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, (os.environ["TRAP"],)
+
+
+@pytest.mark.parametrize("kind", ["trap", "truncated", "missing", "list"])
+def test_bad_foreign_weights_end_in_one_line(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("TRAP", str(tmp_path / "sprung"))
+    path = tmp_path / "bad.pth"
+    if kind == "trap":
+        path.write_bytes(pickle.dumps(Trap()))
+    elif kind != "missing":
+        torch.save([1] if kind == "list" else {"a": torch.ones(99)}, path)
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(WeightsError) as caught:
+        training.read_foreign(path)
+    assert "bad.pth" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "sprung").exists()
