@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 
+import colorlib
 from colorlib import files, notebooks
 
 PROFILE = click.Choice(notebooks.PROFILES)
@@ -48,7 +50,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="colorlib")
+@click.version_option(colorlib.__version__, prog_name="colorlib")
 def main() -> None:
     """Run, read and check five papers on colouring grey pictures."""
 
@@ -77,15 +79,17 @@ def run(
 
     outcomes = reproduce.run(names, profile, dict(pairs), jobs, force, dry_run)
     click.echo(reproduce.table(outcomes))
-    if not dry_run and any(outcome.state == "finished" for outcome in outcomes):
-        click.echo(f"read them: {pages.render_index(files.root() / 'reports')}")
+    reports = files.root() / "reports"
+    made = [Path(outcome.report) for outcome in outcomes if outcome.state == "finished"]
+    if any(reports in report.parents for report in made):
+        click.echo(f"read them: {pages.render_index(reports)}")
     if not all(outcome.good for outcome in outcomes):
         sys.exit(1)
 
 
 @main.command()
 def status() -> None:
-    """Say which reports there are, how old they are, and whether the code has moved on."""
+    """List the reports: their age, and whether the code has moved on."""
     from colorlib import reproduce
 
     rows = [("notebook", "profile", "made", "age", "code"), *reproduce.status()]

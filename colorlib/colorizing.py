@@ -35,7 +35,7 @@ class Outcome:
 
 
 def find_weights(name: str, row: str) -> Path:
-    """Return the weights of a notebook's row from its best run; say what to run if there are none."""
+    """Return the weights of a notebook's row from its best run; or say what to run first."""
     for profile in PROFILES:
         file = files.root() / "reports" / profile / name / "weights" / f"{row}.safetensors"
         if file.is_file():
@@ -128,7 +128,9 @@ def command(photos, name, output, reference, weights, row, side, device, jpeg, o
     here = machine.prepare(device)
     model = notebook.load_model(file, here.device)
     info = training.read_info(file)
-    click.echo(f"{name}, {info.get('row', '')}: weights trained on {info.get('data', '?')}", err=True)
+    click.echo(
+        f"{name}, {info.get('row', '')}: weights trained on {info.get('data', '?')}", err=True
+    )
     found, outcomes = find_photos(photos)
     targets = plan_targets(found, output, ".jpg" if jpeg else ".png")
     for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):

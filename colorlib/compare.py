@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from colorlib import files, notebooks
+from colorlib.pages import read_json
 
 # metric: largest difference on the same processor and thread count, elsewhere; why
 TOLERANCES: dict[str, tuple[float, float, str]] = {
@@ -79,10 +80,10 @@ def _compare_one(name: str, profile: str, mine: str | Path, against: str) -> Com
     folder = my_report(name, profile, mine)
     if folder is None:
         return Comparison(name, "not run here", f"run it: colorlib run {name} --profile {profile}")
-    own_run = _read(folder / "run.json") or {}
+    own_run = read_json(folder / "run.json")
     their_run = committed_json(profile, name, "run.json", against) or {}
     near = same_machine(own_run, their_run)
-    result = judge(name, _read(folder / "metrics.json") or {}, committed, near)
+    result = judge(name, read_json(folder / "metrics.json"), committed, near)
     if result.verdict in ("within tolerance", "outside"):
         result.note = f"{'same' if near else 'another'} kind of machine; {result.note}".rstrip("; ")
     return result
@@ -93,13 +94,13 @@ def my_report(name: str, profile: str, mine: str | Path = "") -> Path | None:
     if mine:
         given = Path(mine).expanduser()
         found = [given, given / name, given / profile / name]
-        fits = [p for p in found if (_read(p / "metrics.json") or {}).get("notebook") == name]
+        fits = [p for p in found if read_json(p / "metrics.json").get("notebook") == name]
         return fits[0] if fits else None
     reports = files.root() / "reports"
     fresh, local = reports / profile / name, reports / "local" / name
     if (fresh / ".stamp.json").exists() and (fresh / "metrics.json").exists():
         return fresh
-    played = _read(local / "metrics.json") or {}
+    played = read_json(local / "metrics.json")
     return local if played.get("profile") == profile else None
 
 
@@ -207,11 +208,3 @@ def good(comparisons: list[Comparison]) -> bool:
     """True when something was compared and all of it fits."""
     judged = [c for c in comparisons if c.verdict in (*GOOD, "outside", "other pictures")]
     return bool(judged) and all(c.verdict in GOOD for c in judged)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

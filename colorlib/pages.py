@@ -87,7 +87,7 @@ def _ordered(source: str, level: int) -> tuple[str, int]:
 
 def _about(report: Path, notebook: Any) -> dict[str, Any]:
     """Collect title, contents, links and facts of a report's page."""
-    metrics, run = _json(report / "metrics.json"), _json(report / "run.json")
+    metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
     headings = [
         (len(marks), text)
         for cell in notebook.cells
@@ -174,6 +174,10 @@ REWRITES = (  # what latex2mathml does not know, in words that it does
     (r"\\arg(?![a-zA-Z])", r"\\mathrm{arg}"),
     (r"\\(limits|nonumber|notag|displaystyle)(?![a-zA-Z])|\\label\{[^}]*\}", ""),
 )
+FUNCTION = re.compile(
+    r"(?<!<msub>)(?<!<msup>)(?<!<msubsup>)(<mi>(?:log|ln|exp|tanh)</mi>)(?=<m(?:i|n|su|ov))"
+)
+THIN_SPACE = '<mspace width="0.167em" />'  # TeX sets it after a function's name
 
 
 def mathml(latex: str, display: str = "inline") -> str:
@@ -189,7 +193,7 @@ def mathml(latex: str, display: str = "inline") -> str:
         result = r"<mi>\ "
     if re.search(r"<m[io]>\\[a-zA-Z ]", result):  # an unknown command
         return f'<code class="tex">{html.escape(latex.strip())}</code>'
-    return result
+    return FUNCTION.sub(rf"\1{THIN_SPACE}", result)
 
 
 def equation(latex: str) -> str:
@@ -303,7 +307,7 @@ def render_index(reports: str | Path) -> Path:
 
 
 def _card(report: Path, reports: Path) -> dict[str, Any]:
-    metrics, run = _json(report / "metrics.json"), _json(report / "run.json")
+    metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
     cells = _cells(report)
     title = next((plain(t) for c in cells for t in re.findall(r"^# +(.+)$", c["source"], re.M)), "")
     counts = Counter(claim.get("verdict", "") for claim in metrics.get("claims", []))
@@ -381,7 +385,8 @@ def _paper(metrics: dict[str, Any], row: str) -> dict[str, Any]:
     return own if isinstance(own, dict) else paper
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object; {} when the file is missing or damaged."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

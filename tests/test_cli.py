@@ -13,6 +13,7 @@ import tiny
 from click.testing import CliRunner
 
 from colorlib import cli, datasets, downloads, reproduce
+from colorlib.reproduce import stamps, worker
 
 PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
 
@@ -22,7 +23,7 @@ def project(tmp_path, monkeypatch):
     """Two notebooks whose execution is played; the second fails on `seed` 7."""
     monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reproduce, "_modules", list)
+    monkeypatch.setattr(stamps, "_modules", list)
     for name in ("01_good", "02_other"):
         tiny.write(tmp_path, name, "# Title", PARAMETERS)
 
@@ -31,7 +32,7 @@ def project(tmp_path, monkeypatch):
             raise reproduce.RunError("in 'Data': ValueError: seven")
         (running.task.partial / "notebook.ipynb").write_text(json.dumps(tiny.notebook("# Title")))
 
-    monkeypatch.setattr(reproduce.Running, "execute", execute)
+    monkeypatch.setattr(worker.Running, "execute", execute)
     return tmp_path
 
 

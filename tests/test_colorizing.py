@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from colorlib import cli, color, notebooks, training
 from PIL import Image
+
+from colorlib import cli, color, notebooks, training
 
 NAME = "03_cgan_flowers"
 
@@ -19,7 +20,13 @@ def weights(tmp_path_factory):
     paper = notebooks.load(NAME)
     torch.manual_seed(0)
     recipe = paper.Recipe(width=4, image_size=32)
-    info = {"notebook": NAME, "row": "unet_gan", "image_size": 32, "build": paper.asdict(recipe), "data": "garden"}
+    info = {
+        "notebook": NAME,
+        "row": "unet_gan",
+        "image_size": 32,
+        "build": paper.asdict(recipe),
+        "data": "garden",
+    }
     file = tmp_path_factory.mktemp("weights") / "unet_gan.safetensors"
     training.save_weights(file, paper.build_generator(recipe), info)
     return file
@@ -59,14 +66,23 @@ def test_before_rounding_lightness_is_kept_to_a_hundredth(weights):
 
 
 def test_alpha_profile_and_orientation_come_along(tmp_path, weights):
-    rgba = np.dstack([np.full((20, 30, 3), 90, np.uint8), np.arange(600, dtype=np.uint32).reshape(20, 30) % 256]).astype(np.uint8)
+    rgba = np.dstack(
+        [np.full((20, 30, 3), 90, np.uint8), np.arange(600, dtype=np.uint32).reshape(20, 30) % 256]
+    ).astype(np.uint8)
     profile = bytearray(200)
     profile[16:20] = b"RGB "
     Image.fromarray(rgba).save(tmp_path / "alpha.png", icc_profile=bytes(profile))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     photo(tmp_path / "turned.jpg", exif=exif)
-    done = colorize(tmp_path / "alpha.png", tmp_path / "turned.jpg", "--weights", weights, "-o", tmp_path / "out")
+    done = colorize(
+        tmp_path / "alpha.png",
+        tmp_path / "turned.jpg",
+        "--weights",
+        weights,
+        "-o",
+        tmp_path / "out",
+    )
     assert done.exit_code == 0, done.output
     alpha = Image.open(tmp_path / "out" / "alpha.png")
     assert np.array_equal(np.asarray(alpha)[..., 3], rgba[..., 3])
@@ -100,7 +116,9 @@ def test_nothing_is_overwritten_without_the_word(tmp_path, weights):
 def test_two_photos_of_one_name_do_not_meet(tmp_path, weights):
     photo(tmp_path / "a.png")
     photo(tmp_path / "a.jpg")
-    done = colorize(tmp_path / "a.*", "--weights", weights, "-o", tmp_path / "out", "--jpeg", "--json")
+    done = colorize(
+        tmp_path / "a.*", "--weights", weights, "-o", tmp_path / "out", "--jpeg", "--json"
+    )
     assert done.exit_code == 0, done.output
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg.jpg", "a.png.jpg"]
     outcomes = json.loads(done.stdout)
@@ -118,7 +136,9 @@ def test_without_weights_it_says_what_to_run_first(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_bad_weights_end_in_one_line(tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
-    done = colorize(photo(tmp_path / "a.png"), "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out")
+    done = colorize(
+        photo(tmp_path / "a.png"), "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out"
+    )
     assert done.exit_code == 2 and "w.safetensors" in done.output
     assert len(done.output.strip().splitlines()) == 1
 

@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+
 from colorlib import notebooks
 
 HEADINGS = [
@@ -83,7 +84,8 @@ def test_parameters_are_typed_literals_with_help(name):
 def test_parameters_are_validated_right_after_they_are_set(name):
     sources = code(name)
     place = next(
-        i for i, c in enumerate(c for c in cells(name) if c["cell_type"] == "code")
+        i
+        for i, c in enumerate(c for c in cells(name) if c["cell_type"] == "code")
         if "parameters" in c["tags"]
     )
     following = sources[place + 1 : place + 3]  # definitions of limits may stand between
@@ -94,9 +96,7 @@ def test_parameters_are_validated_right_after_they_are_set(name):
 def test_define_cells_only_define(name):
     for source in code(name, "define"):
         for node in ast.parse(source).body:
-            defines = isinstance(
-                node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-            )
+            defines = isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
             constant = isinstance(node, ast.Assign) and all(
                 isinstance(t, ast.Name) and t.id.isupper() for t in node.targets
             )
@@ -127,6 +127,7 @@ def test_the_last_code_cell_records(name):
 @pytest.mark.parametrize("name", ALL)
 def test_profiles_only_set_known_parameters(name):
     import yaml
+
     from colorlib import files
 
     for file in (files.root() / "notebooks" / "params").glob(f"*/{name}.yml"):

@@ -130,7 +130,8 @@ def test_place_move_and_autocast():
         assert plain.place(torch.nn.Conv2d(3, 4, 3))(plain.move(pictures)).dtype is torch.float32
 
 
-def test_automatic_threads_are_cores_of_this_process():
+def test_automatic_threads_are_cores_of_this_process(monkeypatch):
+    monkeypatch.delenv("COLORLIB_THREADS", raising=False)
     assert 1 <= machine.physical_cores() <= (os.cpu_count() or 1)
     assert machine.prepare("cpu").threads == min(machine.physical_cores(), machine.MOST_THREADS)
     torch.set_num_threads(1)

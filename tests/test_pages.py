@@ -196,6 +196,11 @@ def test_what_the_papers_write_becomes_mathml(latex):
     assert pages.mathml(latex).startswith("<math")
 
 
+def test_a_function_keeps_its_distance_and_its_index():
+    assert f"<mi>log</mi>{pages.THIN_SPACE}<mi>x</mi>" in pages.mathml(r"\log x")
+    assert "<msub><mi>log</mi><mn>2</mn></msub>" in pages.mathml(r"\log_2 x")
+
+
 @given(st.text(alphabet="\\{}^_&x1<arlefticn ", max_size=25))
 @settings(deadline=None, max_examples=80)
 def test_any_equation_stays_readable(latex):

@@ -15,6 +15,7 @@ import pytest
 import tiny
 
 from colorlib import files, machine, notebooks, reproduce
+from colorlib.reproduce import board, neutral, outlook, stamps, tasks, worker
 
 PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
 GOOD = f"""
@@ -45,9 +46,11 @@ def batch(tmp_path_factory):
     """Three notebooks run together: one good, one wrong, one whose kernel dies."""
     root = tmp_path_factory.mktemp("project").resolve()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORLIB_THREADS", "")
+        patch.setattr(machine, "physical_cores", lambda: 6)
         patch.setenv("COLORLIB_ROOT", str(root))
         patch.chdir(root)
-        patch.setattr(reproduce, "_modules", lambda: [root / "module.py"])
+        patch.setattr(stamps, "_modules", lambda: [root / "module.py"])
         (root / "module.py").write_text("")
         tiny.write(root, "01_good", "# Good", PARAMETERS, 'MAIN_ROW = "ours"', GOOD)
         tiny.write(root, "02_wrong", "# Wrong", PARAMETERS, "## Training", "[][1]")
@@ -90,7 +93,7 @@ def test_a_finished_run_is_a_whole_report(batch):
     assert names == {"notebook.ipynb", "index.html", "metrics.json", "run.json", ".stamp.json"}
     assert json.loads((report / "metrics.json").read_text()) == tiny.METRICS
     assert json.loads((report / "run.json").read_text())["wall_seconds"] > 0
-    assert "1 0.002 ['a']" in printed(report)  # threads were divided, the profile's values hold
+    assert "3 0.002 ['a']" in printed(report)  # threads were divided, the profile's values hold
     left = {path.name for path in report.parent.iterdir()}
     assert left == {"01_good", ".02_wrong.partial", ".03_dies.partial"}
 
@@ -116,9 +119,9 @@ def test_unchanged_is_skipped_and_change_is_not(batch, monkeypatch):
 
     def state(**more):
         task = reproduce.plan(["01"], "smoke", **more)[0]
-        return reproduce.changes(Path(task.report), reproduce.stamp(task))
+        return stamps.changes(Path(task.report), stamps.stamp(task))
 
-    monkeypatch.setattr(reproduce.Running, "execute", lambda _: pytest.fail("it ran"))
+    monkeypatch.setattr(worker.Running, "execute", lambda _: pytest.fail("it ran"))
     again = reproduce.run(["01"], "smoke")[0]
     assert (again.state, again.seconds) == ("skipped", 0)
     assert "unchanged since" in again.note and "--force" in again.note
@@ -143,7 +146,7 @@ def test_dry_run_says_what_to_expect(batch):
     assert (known.state, new.state) == ("would run", "would run")
     assert 0 < known.seconds < 60
     assert "forced; 0.5 GiB of memory" in known.note and "as on 2025-01-02" in known.note
-    assert new.seconds == reproduce.EXPECTED["smoke"][0]
+    assert new.seconds == outlook.EXPECTED["smoke"][0]
     assert "a guess" in new.note
 
 
@@ -165,11 +168,11 @@ def wait_for(what, seconds=60):
 
 
 def test_a_killed_run_leaves_no_report_and_no_kernel_and_is_continued(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduce, "_modules", list)
+    monkeypatch.setattr(stamps, "_modules", list)
     monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(reproduce.__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(files.__file__).parents[1]))
     tiny.write(tmp_path, "01_slow", "# Slow", PARAMETERS, "## Training", PATIENT)
-    command = "from colorlib import reproduce as r; r._modules = list; r.run(['01'])"
+    command = "from colorlib.reproduce import run, stamps; stamps._modules = list; run(['01'])"
     runner = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.DEVNULL)
     reports = tmp_path / "reports" / "laptop"
     checkpoint = reports / ".01_slow.partial/checkpoints/slow.checkpoint.safetensors"
@@ -207,13 +210,13 @@ def project(tmp_path, monkeypatch):
         content = tiny.notebook("# Good", "print(1)")
         (running.task.partial / "notebook.ipynb").write_text(json.dumps(content))
 
-    monkeypatch.setattr(reproduce.Running, "execute", execute)
-    monkeypatch.setattr(reproduce, "_modules", list)
+    monkeypatch.setattr(worker.Running, "execute", execute)
+    monkeypatch.setattr(stamps, "_modules", list)
     return root
 
 
 def test_nothing_starts_when_a_parameter_is_wrong(project, monkeypatch):
-    monkeypatch.setattr(reproduce.Running, "execute", lambda _: pytest.fail("it ran"))
+    monkeypatch.setattr(worker.Running, "execute", lambda _: pytest.fail("it ran"))
     tiny.write(project, "02_other", "# Other", PARAMETERS.replace("rate", "ratio"))
     with pytest.raises(notebooks.ParameterError) as caught:
         reproduce.run([], "smoke", {"rate": "fast", "sede": 3})
@@ -249,14 +252,14 @@ def test_profile_files_are_checked_and_named(project):
 
 
 def test_the_notebook_that_reads_the_others_comes_last(project, monkeypatch):
-    ran, play = [], reproduce.Running.execute
+    ran, play = [], worker.Running.execute
 
     def execute(running):
         ran.append(running.task.name)
         (running.task.partial / "metrics.json").write_text(json.dumps(tiny.METRICS))
         play(running)
 
-    monkeypatch.setattr(reproduce.Running, "execute", execute)
+    monkeypatch.setattr(worker.Running, "execute", execute)
     for name in ("02_two", "06_reads", "07_speed"):
         tiny.write(project, name, "# Title", PARAMETERS)
     assert all(outcome.good for outcome in reproduce.run(jobs=2))
@@ -270,6 +273,7 @@ def test_the_notebook_that_reads_the_others_comes_last(project, monkeypatch):
 
 def test_notebooks_side_by_side_share_the_threads(project, monkeypatch):
     tiny.write(project, "02_two", "# Two", PARAMETERS)
+    monkeypatch.delenv("COLORLIB_THREADS", raising=False)
     monkeypatch.setattr(machine, "physical_cores", lambda: 6)
     assert {task.threads for task in reproduce.plan(jobs=2)} == {3}
     assert {task.threads for task in reproduce.plan(jobs=9)} == {3}  # two notebooks, two processes
@@ -303,16 +307,16 @@ def test_a_folder_of_data_is_part_of_the_stamp(project):
 
 def test_a_partial_run_of_other_code_is_not_continued(project):
     task = reproduce.plan(["01"])[0]
-    reproduce._prepare(task, {"notebook": "before"})
+    stamps.prepare(task, {"notebook": "before"})
     (task.partial / "a.checkpoint.safetensors").write_text("old")
     (task.partial / "figures").mkdir()
     (task.partial / "figures/old.png").write_text("old")
-    reproduce._prepare(task, {"notebook": "before"})  # the same: the checkpoint stays, alone
+    stamps.prepare(task, {"notebook": "before"})  # the same: the checkpoint stays, alone
     assert sorted(p.name for p in task.partial.iterdir()) == [
         ".stamp.json",
         "a.checkpoint.safetensors",
     ]
-    reproduce._prepare(task, {"notebook": "after"})
+    stamps.prepare(task, {"notebook": "after"})
     assert [p.name for p in task.partial.iterdir()] == [".stamp.json"]
 
 
@@ -323,7 +327,7 @@ def test_a_failing_run_keeps_the_report_before_it(project, monkeypatch):
     def fail(running):
         raise reproduce.RunError("in 'Training': NonFiniteLoss: loss is nan")
 
-    monkeypatch.setattr(reproduce.Running, "execute", fail)
+    monkeypatch.setattr(worker.Running, "execute", fail)
     again = reproduce.run(["01"], force=True)[0]
     assert (again.state, again.note) == ("failed", "in 'Training': NonFiniteLoss: loss is nan")
     assert (project / "reports/laptop/01_good/index.html").read_text() == before
@@ -332,25 +336,25 @@ def test_a_failing_run_keeps_the_report_before_it(project, monkeypatch):
 @pytest.mark.parametrize("killed_after", ["moving the old aside", "moving both"])
 def test_a_swap_that_was_killed_is_finished(project, killed_after):
     report = project / "reports" / "laptop" / "01_good"
-    old, partial = reproduce._neighbour(report, "old"), reproduce._neighbour(report, "partial")
+    old, partial = tasks.neighbour(report, "old"), tasks.neighbour(report, "partial")
     old.mkdir(parents=True)
     (old / "which").write_text("old")
     new = partial if killed_after == "moving the old aside" else report
     new.mkdir()
     (new / "which").write_text("new")
-    files.write_json(new / reproduce.STAMP, {"finished": "2025-01-01 00:00"})
-    reproduce.recover(report)
+    files.write_json(new / stamps.STAMP, {"finished": "2025-01-01 00:00"})
+    stamps.recover(report)
     assert (report / "which").read_text() == "new"
     assert [p.name for p in report.parent.iterdir()] == ["01_good"]
 
 
 def test_an_old_report_returns_when_the_new_one_is_not_whole(project):
     report = project / "reports" / "laptop" / "01_good"
-    old, partial = reproduce._neighbour(report, "old"), reproduce._neighbour(report, "partial")
+    old, partial = tasks.neighbour(report, "old"), tasks.neighbour(report, "partial")
     for folder, which in ((old, "old"), (partial, "half")):
         folder.mkdir(parents=True)
         (folder / "which").write_text(which)
-    reproduce.recover(report)
+    stamps.recover(report)
     assert (report / "which").read_text() == "old"
     assert partial.exists() and not old.exists()
 
@@ -363,25 +367,25 @@ def dead_pid() -> int:
 
 def test_stale_locks_are_taken_over(project):
     report = project / "reports" / "laptop" / "01_good"
-    file = reproduce._neighbour(report, "lock")
+    file = tasks.neighbour(report, "lock")
     file.parent.mkdir(parents=True)
     reused = {"pid": os.getpid(), "started": psutil.Process().create_time() - 1000}
     for holder in ({"pid": dead_pid(), "started": 1.0}, reused):
         file.write_text(json.dumps(holder))
-        with reproduce.lock(report):
+        with stamps.lock(report):
             assert json.loads(file.read_text())["pid"] == os.getpid()
         assert not file.exists()
     file.write_text("")  # just being written, or left by a crash
-    with pytest.raises(reproduce.RunError, match="just starting"), reproduce.lock(report):
+    with pytest.raises(reproduce.RunError, match="just starting"), stamps.lock(report):
         pass
     os.utime(file, (0, 0))
-    with reproduce.lock(report):
+    with stamps.lock(report):
         assert file.read_text()
 
 
 def test_a_held_lock_refuses(project):
     report = project / "reports" / "laptop" / "01_good"
-    with reproduce.lock(report):
+    with stamps.lock(report):
         outcome = reproduce.run(["01"])[0]
         assert outcome.state == "refused"
         assert f"another run (process {os.getpid()}) is writing" in outcome.note
@@ -392,7 +396,7 @@ def test_trouble_with_the_disk_is_one_line(project, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(reproduce, "_prepare", full)
+    monkeypatch.setattr(stamps, "prepare", full)
     outcome = reproduce.run(["01"])[0]
     assert outcome.state == "failed"
     assert "is full; free some space" in outcome.note
@@ -404,14 +408,14 @@ def test_trouble_with_the_disk_is_one_line(project, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "text", "words"),
     [
-        ("NoSuchKernel", "No such kernel named python3", "ipykernel install"),
+        ("NoSuchKernel", "No such kernel named python3", "pip install ipykernel"),
         ("OSError", "[Errno 28] No space left on device", "the disk is full"),
         ("OSError", "[Errno 30] Read-only file system: 'x'", "-p report_dir FOLDER"),
         ("ValueError", "first\nsecond", "in 'Data': ValueError: first second"),
     ],
 )
 def test_known_trouble_says_the_mend(kind, text, words):
-    line = reproduce.one_line({"kind": kind, "text": text}, "Data")
+    line = worker.one_line({"kind": kind, "text": text}, "Data")
     assert words in line and "\n" not in line
 
 
@@ -425,49 +429,58 @@ def test_an_unfinished_record_is_no_report(project):
 def test_scrub_knows_where_a_path_ends():
     places = {"/home/ann/work": "PROJECT", "/home/ann": "HOME", "/tmp": "TMP"}
     text = "/home/ann/work/a.py /home/anna /home/ann: /tmp/ipykernel_12/345.py my/tmp/x"
-    assert reproduce.scrub(text, places) == "PROJECT/a.py /home/anna HOME: cell my/tmp/x"
+    assert neutral.scrub(text, places) == "PROJECT/a.py /home/anna HOME: cell my/tmp/x"
     kept = {"image/png": "/home/ann", "text/plain": ["/home/ann"]}
-    assert reproduce.scrub(kept, places) == {"image/png": "/home/ann", "text/plain": ["HOME"]}
+    assert neutral.scrub(kept, places) == {"image/png": "/home/ann", "text/plain": ["HOME"]}
 
 
 def test_folders_named_by_parameters_lose_their_path(project, tmp_path_factory):
     photos = tmp_path_factory.mktemp("far") / "roses"
     photos.mkdir()
     task = reproduce.plan(["01"], parameters={"data": str(photos)})[0]
-    places = reproduce.neutral_places(task)
-    assert reproduce.scrub(f"{photos}/a.png", places) == "roses/a.png"
+    places = neutral.neutral_places(task)
+    assert neutral.scrub(f"{photos}/a.png", places) == "roses/a.png"
 
 
 def test_progress_joins_cells_and_training(project):
-    running = reproduce.Running(reproduce.plan(["01"])[0])
-    assert running.progress()[0] == 0
+    task = reproduce.plan(["01"])[0]
+    running = worker.Running(task, outlook.expectation(task))
+    assert running.progress() == (0, "starting, 0 s")
     running.task.partial.mkdir(parents=True)
     running.began, running.cell, running.cells = time.monotonic() - 30, 3, 8
     running.heading = "Training"
     state = {"label": "unet", "done": 25, "total": 100, "seconds": 20.0}
-    files.write_json(running.task.partial / reproduce.PROGRESS, state)
+    files.write_json(running.task.partial / worker.PROGRESS, state)
     fraction, words = running.progress()
     assert fraction == pytest.approx(2.25 / 8)
     assert words == "Training, cell 3/8, unet 25/100, 30 s, this training 1 min 0 s more"
-    running.expected = 120.0
+    running.expected = outlook.Expectation(120.0, 0, 0, "as on 2025-01-02")
     assert running.progress()[1].endswith("about 1 min 30 s left")
-    files.write_json(running.task.partial / reproduce.PROGRESS, {**state, "done": 100})
-    assert "unet" not in running.progress()[1]
+    files.write_json(running.task.partial / worker.PROGRESS, {**state, "done": 100})
+    assert running.progress()[0] == pytest.approx(3 / 8)
+    running._hear(worker.EVENT + json.dumps({"cell": 4}))
+    os.utime(running.task.partial / worker.PROGRESS, (1, 1))  # of an earlier cell
+    assert "unet" not in running.progress()[1] and "cell 4/8" in running.progress()[1]
 
 
 def test_a_log_gets_lines_now_and_then(project, monkeypatch, capsys):
-    running = reproduce.Running(reproduce.plan(["01"])[0], cell=1, cells=2, heading="Data")
-    board = reproduce.Board([running])
+    task = reproduce.plan(["01"])[0]
+    expected = outlook.Expectation(200.0, 0, 0, "as on 2025-01-02")
+    running = worker.Running(task, expected, cell=1, cells=2, heading="Data")
+    shown = board.Board([running])
     running.began = time.monotonic()
-    board.start(running, "new")
-    board.draw()
-    monkeypatch.setattr(board, "EVERY", 0.0)
-    board.draw()
-    board.close()
-    assert capsys.readouterr().err == "01_good: starts (new)\n01_good: Data, cell 1/2, 0 s\n"
+    shown.start(running, "new")
+    shown.draw()
+    monkeypatch.setattr(shown, "EVERY", 0.0)
+    shown.draw()
+    shown.close()
+    assert capsys.readouterr().err == (
+        "01_good: starts (new; about 3 min 20 s, as on 2025-01-02)\n"
+        "01_good: Data, cell 1/2, 0 s, about 3 min 20 s left\n"
+    )
 
 
 def test_durations_are_words():
-    assert [reproduce.duration(s) for s in (0.4, 59.4, 59.6, 3599.6, 7500)] == [
+    assert [board.duration(s) for s in (0.4, 59.4, 59.6, 3599.6, 7500)] == [
         *("0 s", "59 s", "1 min 0 s", "1 h 0 min", "2 h 5 min"),
     ]
