@@ -7,7 +7,7 @@ bin := .venv/bin
 pip := $(bin)/python -m pip --quiet --disable-pip-version-check
 ready := .venv/.ready
 
-.PHONY: reports test lab compare lock clean
+.PHONY: reports test lab compare readme lock clean
 
 reports: $(ready)  ## run every notebook and write reports/ (PROFILE=smoke|laptop|evening|paper)
 	$(bin)/python -m colorlib run --profile $(PROFILE) --jobs $(JOBS)
@@ -36,6 +36,9 @@ $(ready): pyproject.toml requirements.lock
 	@echo "   colorlib" && $(pip) install --no-deps --no-build-isolation --editable .
 	@$(bin)/python -c "import colorlib; print('   colorlib', colorlib.__version__, 'is ready')"
 	@touch $@
+
+readme: $(ready)  ## put the committed reports' numbers into README.md (a test compares them)
+	$(bin)/python -c "from colorlib import pages; pages.write_readme('README.md', 'reports')"
 
 # needs `pip install uv`; CUDA's wheels stay out: torch brings those that fit its own build
 lock:  ## resolve pyproject.toml anew, for every supported Python

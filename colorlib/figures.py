@@ -62,7 +62,7 @@ STYLE: dict[str, Any] = {
     "xtick.labelsize": 10,
     "ytick.labelsize": 10,
 }
-LARGE = 350_000  # bytes of a PNG above which its colours are rounded
+ROUNDING = ((150_000, 64), (350_000, 32))  # bytes of a PNG above which it keeps so many levels
 
 _folder: Path | None = None
 _quiet = False
@@ -132,8 +132,8 @@ def _encode(picture: Image.Image, alt: str) -> bytes:
     content = _png(picture, alt)
     # Of a grid of photographs 64 levels a channel keep 70 % of the bytes at a mean CIEDE2000 of 0.6
     # (99 % below 2.5). A palette of 256 colours is smaller, but moves 1 % of the pixels by 8.
-    for levels in (64, 32):
-        if len(content) > LARGE:
+    for large, levels in ROUNDING:
+        if len(content) > large:
             step = 255 / (levels - 1)
             rounded = np.round(np.round(np.asarray(picture) / step) * step).astype(np.uint8)
             content = _png(Image.fromarray(rounded), alt)

@@ -392,3 +392,47 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+# --- the results table of README.md ---------------------------------------------------------------
+
+README_MARKS = ("<!-- results -->\n", "<!-- end of results -->")
+
+
+def results_table(reports: str | Path) -> str:
+    """Return the committed reports' scores as a Markdown table, floors first in each."""
+    scores = "PSNR dB | SSIM | gain over grey, dB | colourfulness | CIEDE2000"
+    lines = [f"| notebook, profile, data | row | {scores} |", "|---|---|---|---|---|---|---|"]
+    for profile in SHOWN:
+        for file in sorted((Path(reports) / profile).glob("[!.]*/metrics.json")):
+            lines += results_rows(read_json(file), file.relative_to(reports).as_posix())
+    return "\n".join(lines) + "\n"
+
+
+def results_rows(metrics: dict[str, Any], file: str) -> list[str]:
+    """Return the table's rows of one report, given its metrics.json and where that lies."""
+    page = file.replace("metrics.json", "index.html")
+    data = metrics["data"]
+    about = f"[{metrics['notebook']}, {metrics['profile']}](reports/{page}), {data['name']}"
+    rows = sorted(metrics["results"].items(), key=lambda row: row[0] not in BASELINES)
+    lines = []
+    for row, s in rows:
+        low, high = s["ci95"]["gain_over_grey"]
+        gain = (
+            "0" if row == "grey_floor" else f"{s['gain_over_grey']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        )
+        scores = (
+            f"{s['psnr']:.2f} | {s['ssim']:.3f} | {gain} | {s['cf_ratio']:.2f} | {s['delta_e']:.1f}"
+        )
+        lines.append(f"| {about if not lines else ''} | {row.replace('_', ' ')} | {scores} |")
+    return lines
+
+
+def write_readme(readme: str | Path, reports: str | Path) -> None:
+    """Put the results table between its marks in README.md."""
+    text = Path(readme).read_text(encoding="utf-8")
+    before, rest = text.split(README_MARKS[0])
+    after = rest.split(README_MARKS[1])[1]
+    files.write_atomic(
+        readme, README_MARKS[0].join((before, results_table(reports) + README_MARKS[1] + after))
+    )

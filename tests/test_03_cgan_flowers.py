@@ -192,6 +192,8 @@ def test_cyclegan_cycles_back_on_an_identity():
     cycle = paper.CycleGAN(TINY, HERE, 1e-3, "lab")
 
     class Grey(nn.Module):  # Lab -> L and L -> Lab that undo each other on grey pictures
+        multiple = 1
+
         def forward(self, x):
             return x[:, :1] if x.shape[1] == 3 else torch.cat([x, 0 * x, 0 * x], 1)
 
