@@ -33,7 +33,7 @@ RULES: dict[tuple[str, str], torch.dtype | None] = {
 MODELS = ("unet", "small")
 PRECISIONS = ("auto", "fp32", "bf16")
 MOST_THREADS = 8
-PACKAGES = ("fastai", "kornia", "torchmetrics", "numpy", "scikit-image", "papermill")
+PACKAGES = ("fastai", "numpy", "scikit-image", "papermill")
 MEBIBYTE = 2**20
 
 _stand_ins: list[torch.library.Library] = []  # the schemas vanish when their Library does

@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from . import color
 
 GREY_CHROMA = 2.0  # a picture whose mean chroma is below this is a grey one: nothing to colour
 HIGHEST_PSNR = 100.0
+SSIM_SIGMA = 1.5
 SSIM_BORDER = 5  # half of the 11 x 11 window: SSIM is averaged where the window fits
 SMALLEST_SIDE_SSIM, SMALLEST_SIDE_LPIPS = 11, 32
 CHUNK_PIXELS = 2**18  # of one chunk: four pictures of 256 px
@@ -363,15 +365,26 @@ def _colourfulness(rgb: Tensor) -> np.ndarray:
 
 
 def _ssim(guess: Tensor, true: Tensor) -> np.ndarray:
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    """Wang's SSIM where the whole window lies inside the picture, as scikit-image averages it.
 
+    Two passes with a line of the window are several times faster than one with its square.
+    """
     _check_side("SSIM", true.shape[2:], SMALLEST_SIDE_SSIM)
-    # torchmetrics averages over a reflected border as well; Wang and scikit-image do not
-    _, full = structural_similarity_index_measure(
-        guess, true, sigma=1.5, data_range=255.0, reduction="none", return_full_image=True
-    )
-    inner = slice(SSIM_BORDER, -SSIM_BORDER)
-    return _host(full[:, :, inner, inner].mean((1, 2, 3)))
+    place = torch.arange(-SSIM_BORDER, SSIM_BORDER + 1, device=true.device)
+    line = torch.exp(-(place**2) / (2 * SSIM_SIGMA**2))
+    line = line / line.sum()
+
+    def local_mean(picture: Tensor) -> Tensor:
+        flat = picture.flatten(0, 1)[:, None]
+        return F.conv2d(F.conv2d(flat, line.view(1, 1, -1, 1)), line.view(1, 1, 1, -1))
+
+    guess, true = guess / 255, true / 255
+    mean, mean_true = local_mean(guess), local_mean(true)
+    squares = local_mean(guess * guess) + local_mean(true * true) - mean**2 - mean_true**2
+    product = local_mean(guess * true) - mean * mean_true
+    alike = (2 * mean * mean_true + 0.01**2) / (mean**2 + mean_true**2 + 0.01**2)
+    similar = alike * (2 * product + 0.03**2) / (squares + 0.03**2)
+    return _host(similar.mean((1, 2, 3)).view(len(true), -1).mean(1))
 
 
 def _decibels(mse: np.ndarray) -> np.ndarray:
