@@ -18,7 +18,7 @@ test: $(ready)  ## style; unit, property and fault tests; every notebook at smok
 	@$(bin)/ruff format --quiet --check .
 	@$(bin)/nbstripout --verify --keep-id notebooks/*.ipynb
 	@echo "== tests: two at a time; the notebooks come first and take longest"
-	@$(bin)/python -m pytest --numprocesses 2 --dist worksteal --durations 8
+	@$(bin)/python -m pytest --numprocesses 2 --dist loadgroup --durations 8
 
 lab: $(ready)  ## open JupyterLab on the notebooks
 	$(bin)/jupyter lab notebooks

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
-from colorlib import color
+from colorlib import metrics
 
 if TYPE_CHECKING:
     from colorlib.datasets import PictureSet
@@ -20,7 +19,6 @@ HASH_SIDE = 8
 # two such pairs lay beyond. The hash alone also pairs any two bright flowers in the middle.
 NEAR_BITS = 8  # of 64
 NEAR_CORRELATION = 0.75  # of the grey thumbnails
-TRUE_GREY_CHROMA = 2.0  # mean chroma below which a picture counts as grey (as in the protocol)
 THUMBNAIL_SIDE = 32
 
 
@@ -54,7 +52,7 @@ class Audit:
             "near duplicates (pairs)": f"{len(self.near)}",
             "near duplicates, mirrored (pairs)": f"{len(self.near_mirrored)}",
             "near pairs that the split separates": f"{self.across_splits}",
-            "grey pictures (mean chroma below 2)": f"{len(self.true_grey)}",
+            f"grey pictures (mean chroma below {metrics.GREY_CHROMA:g})": f"{len(self.true_grey)}",
         }
         return [{"what": what, "found": found} for what, found in findings.items()]
 
@@ -69,8 +67,9 @@ def audit(pictures: PictureSet) -> Audit:
     near, mirrored = _near(thumbnails, thumbnails), _near(thumbnails, thumbnails[:, :, ::-1])
     digests, roles = pictures.digests, pictures.roles
     near = [(i, j) for i, j in near if digests[i] != digests[j]]
-    mirrored = [pair for pair in mirrored if pair not in set(near)]
-    chroma = _mean_chroma(pictures.pictures)
+    upright = set(near)
+    mirrored = [pair for pair in mirrored if pair not in upright]
+    chroma = metrics.mean_chroma(pictures.pictures)
     return Audit(
         name=pictures.name,
         pictures=len(pictures),
@@ -85,7 +84,7 @@ def audit(pictures: PictureSet) -> Audit:
         true_grey=[
             name
             for name, value in zip(pictures.names, chroma, strict=True)
-            if value < TRUE_GREY_CHROMA
+            if value < metrics.GREY_CHROMA
         ],
     )
 
@@ -125,14 +124,3 @@ def _standardise(thumbnails: np.ndarray) -> np.ndarray:
     flat = thumbnails.reshape(len(thumbnails), -1)
     flat = flat - flat.mean(1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-
-
-def _mean_chroma(pictures: np.ndarray) -> np.ndarray:
-    """Mean chroma of each picture, on at most about 128 x 128 of its pixels."""
-    step = max(1, pictures.shape[1] // 128)
-    values = []
-    for start in range(0, len(pictures), 64):
-        chunk = np.array(pictures[start : start + 64, ::step, ::step])
-        rgb = torch.from_numpy(chunk).permute(0, 3, 1, 2) / 255
-        values.append(color.rgb_to_lab(rgb)[:, 1:].norm(dim=1).mean((1, 2)))
-    return torch.cat(values).numpy()

@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,8 @@ import torch
 from tqdm import tqdm
 
 from colorlib import color, files, machine, notebooks, pictures, training
+
+Painter = Callable[[np.ndarray], np.ndarray]
 
 # where weights are looked for, best first; smoke trains nothing worth using
 PROFILES = ("paper", "evening", "laptop", "local")
@@ -36,10 +39,14 @@ class Outcome:
 
 def find_weights(name: str, row: str) -> Path:
     """Return the weights of a notebook's row from its best run; or say what to run first."""
-    for profile in PROFILES:
-        file = files.root() / "reports" / profile / name / "weights" / f"{row}.safetensors"
-        if file.is_file():
-            return file
+    folders = [files.root() / "reports" / profile / name / "weights" for profile in PROFILES]
+    for folder in folders:
+        if (folder / f"{row}.safetensors").is_file():
+            return folder / f"{row}.safetensors"
+    if there := sorted({file.stem for folder in folders for file in folder.glob("*.safetensors")}):
+        raise ColorizeError(
+            f"no trained row '{row}' of {name}; there is {', '.join(there)} (--row)"
+        )
     raise ColorizeError(
         f"no trained weights of {name} yet; run `python -m colorlib run {name}` first, "
         "or give a file with --weights"
@@ -58,16 +65,25 @@ def colorize_picture(
 
 
 def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
-    """Give each photo its target file: its own name, the old suffix kept where two would meet."""
-    stems = Counter(photo.stem for photo in photos)
-    return {
-        photo: folder / ((photo.stem if stems[photo.stem] == 1 else photo.name) + suffix)
-        for photo in photos
-    }
+    """Give each photo a file of its own, with its suffix or a number where two would meet."""
+    stems = Counter(photo.stem.casefold() for photo in photos)  # macOS and Windows fold case
+    targets: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for photo in photos:
+        name = photo.stem if stems[photo.stem.casefold()] == 1 else photo.name
+        number, free = 1, name
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken.add(free.casefold())
+        targets[photo] = folder / (free + suffix)
+    return targets
 
 
-def colorize_file(photo: Path, target: Path, overwrite: bool, paint) -> Outcome:
+def colorize_file(photo: Path, target: Path, overwrite: bool, paint: Painter) -> Outcome:
     """Read, colour and write one photo; alpha and colour profile are carried over."""
+    if target.exists() and target.resolve() == photo.resolve():
+        return Outcome(str(photo), problem=f"{photo} is its own target; choose another folder")
     if target.exists() and not overwrite:
         return Outcome(str(photo), problem=f"{target} exists; use --overwrite or another folder")
     try:
@@ -75,7 +91,9 @@ def colorize_file(photo: Path, target: Path, overwrite: bool, paint) -> Outcome:
         pictures.write(target, paint(picture.rgb), alpha=picture.alpha, icc=picture.icc)
     except pictures.PictureError as error:
         return Outcome(str(photo), problem=str(error))
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:  # torch says it as a RuntimeError
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
         return Outcome(str(photo), problem=f"{photo}: too large for this machine's memory")
     return Outcome(str(photo), written=str(target))
 
@@ -91,8 +109,19 @@ def find_photos(where: tuple[str, ...]) -> tuple[list[Path], list[Outcome]]:
     return list(found), problems
 
 
+def load_model(notebook: ModuleType, name: str, file: Path, here: machine.Machine) -> tuple:
+    """Return the model in a file of weights, and its info; another notebook's is refused."""
+    info = training.read_info(file)
+    if info.get("notebook") != name or "build" not in info:
+        whose = info.get("notebook", "an unknown network")
+        raise ColorizeError(f"{file}: weights of {whose}, not of {name}; give other --weights")
+    return notebook.load_model(file, here.device), info
+
+
 def options_for(notebook: ModuleType, name: str, reference: str, side: int) -> dict:
     """Return the options that this notebook's `colorize` understands; refuse the others."""
+    if not hasattr(notebook, "colorize"):
+        raise ColorizeError(f"{name} trains no model that colours pictures; choose another --with")
     known = inspect.signature(notebook.colorize).parameters
     options = {}
     if reference and "reference" not in known:
@@ -109,9 +138,14 @@ def options_for(notebook: ModuleType, name: str, reference: str, side: int) -> d
 @click.option("--with", "name", required=True, help="The notebook whose model paints, as 03.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--reference", default="", help="A picture to take colours from (02, 04).")
-@click.option("--weights", default="", help="A file of weights instead of the newest run's.")
+@click.option("--weights", default="", help="A file of weights instead of the best run's.")
 @click.option("--row", default="", help="Another trained row of the notebook, as unet_gan.")
-@click.option("--side", default=0, help="Short side the network sees; 0: as it was trained.")
+@click.option(
+    "--side",
+    default=0,
+    type=click.IntRange(0),
+    help="Short side the network sees; 0: as it was trained.",
+)
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
@@ -126,8 +160,7 @@ def command(photos, name, output, reference, weights, row, side, device, jpeg, o
     options = options_for(notebook, name, reference, side)
     file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW)
     here = machine.prepare(device)
-    model = notebook.load_model(file, here.device)
-    info = training.read_info(file)
+    model, info = load_model(notebook, name, file, here)
     click.echo(
         f"{name}, {info.get('row', '')}: weights trained on {info.get('data', '?')}", err=True
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from colorlib import files, notebooks
-from colorlib.pages import read_json
+from colorlib.files import read_json
 
 # metric: largest difference on the same processor and thread count, elsewhere; why
 TOLERANCES: dict[str, tuple[float, float, str]] = {
@@ -21,9 +21,9 @@ TOLERANCES: dict[str, tuple[float, float, str]] = {
     "gain_over_grey": (0.3, 1.0, "dB; as psnr: the grey floor itself does not move"),
     "n": (0, 0, "the same pictures must be scored"),
 }
-BASELINES = ("grey_floor", "mean_ab")
-BASELINE_SHARE = 0.1  # nothing is trained there: only decoding and rounding differ
+FLOOR_SHARE = 0.1  # nothing is trained there: only decoding and rounding differ
 GOOD = ("identical", "within tolerance")
+ROUNDING = ("device", "cpu", "gpu", "threads", "versions")  # of run.json's machine: how sums round
 
 
 @dataclass
@@ -79,13 +79,15 @@ def _compare_one(name: str, profile: str, mine: str | Path, against: str) -> Com
         return Comparison(name, "not committed", f"no metrics in {against} for profile {profile}")
     folder = my_report(name, profile, mine)
     if folder is None:
-        return Comparison(name, "not run here", f"run it: colorlib run {name} --profile {profile}")
+        mend = f"run it: colorlib run {name} --profile {profile}"
+        note = f"no metrics of {name} in {mine}" if mine else mend
+        return Comparison(name, "not run here", note)
     own_run = read_json(folder / "run.json")
     their_run = committed_json(profile, name, "run.json", against) or {}
-    near = same_machine(own_run, their_run)
-    result = judge(name, read_json(folder / "metrics.json"), committed, near)
+    other = other_machine(own_run, their_run)
+    result = judge(name, read_json(folder / "metrics.json"), committed, near=not other)
     if result.verdict in ("within tolerance", "outside"):
-        result.note = f"{'same' if near else 'another'} kind of machine; {result.note}".rstrip("; ")
+        result.note = f"{other or 'same kind of machine'}; {result.note}".rstrip("; ")
     return result
 
 
@@ -107,19 +109,19 @@ def my_report(name: str, profile: str, mine: str | Path = "") -> Path | None:
 def committed_json(profile: str, name: str, file: str, against: str) -> dict[str, Any] | None:
     """Read a file of a committed report; None when there is none, or no git."""
     place = f"{against}:./reports/{profile}/{name}/{file}"
-    command = ["git", "-C", str(files.root()), "show", place]
     try:
-        shown = subprocess.run(command, capture_output=True, check=True).stdout
-        return json.loads(shown)
-    except (OSError, subprocess.CalledProcessError, ValueError):
+        return json.loads(files.git(files.root(), "show", place))
+    except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
 
-def same_machine(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Say whether two runs had the same processor, threads and versions."""
-    keys = ("device", "cpu", "gpu", "threads", "versions")
-    a, b = (run.get("machine") or {} for run in (one, other))
-    return bool(a) and all(a.get(key) == b.get(key) for key in keys)
+def other_machine(mine: dict[str, Any], committed: dict[str, Any]) -> str:
+    """Name what differs between the machines of two runs; "" where both round alike."""
+    ours, theirs = (run.get("machine") or {} for run in (mine, committed))
+    if not (ours and theirs):
+        return "unknown machine"
+    differing = [key for key in ROUNDING if ours.get(key) != theirs.get(key)]
+    return f"other {', '.join(differing)}" if differing else ""
 
 
 def judge(
@@ -153,7 +155,7 @@ def judge(
 
 
 def _limits(row: str, near: bool) -> dict[str, float]:
-    share = BASELINE_SHARE if row in BASELINES else 1.0
+    share = FLOOR_SHARE if row in files.FLOORS else 1.0
     return {metric: share * (t[0] if near else t[1]) for metric, t in TOLERANCES.items()}
 
 
@@ -192,7 +194,7 @@ def table(comparisons: list[Comparison]) -> str:
     lines = [f"{c.name:<{width}}  {c.verdict:<{states}}  {c.note}".rstrip() for c in comparisons]
     compared = [c for c in comparisons if c.verdict in (*GOOD, "outside", "other pictures")]
     if not compared:
-        lines.append("nothing to compare: make runs of your own first (colorlib run)")
+        lines.append("nothing to compare")
     return "\n".join(lines)
 
 
@@ -200,7 +202,7 @@ def tolerances() -> str:
     """Lay the tolerances and their reasons out as text."""
     lines = ["largest difference on the same kind of machine, on another, why:"]
     lines += [f"  {m:<15} {near:<5} {far:<5} {why}" for m, (near, far, why) in TOLERANCES.items()]
-    lines.append(f"  {' and '.join(BASELINES)}: a tenth of these")
+    lines.append(f"  {' and '.join(files.FLOORS)}: a tenth of these")
     return "\n".join(lines)
 
 

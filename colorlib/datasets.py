@@ -279,7 +279,8 @@ def _load(name: str, size: int, fit: str, count: int, seed: int, kind: str) -> P
 
 def _load_garden(size: int, fit: str, count: int, seed: int, kind: str) -> PictureSet:
     def fill(shelf: Shelf) -> None:
-        drawn = garden.render(count, size, seed=seed, kind=kind)
+        with tqdm(total=count, desc="garden: drawing", disable=None, delay=2, leave=False) as bar:
+            drawn = garden.render(count, size, seed=seed, kind=kind, progress=bar.update)
         digests = [_digest(picture.tobytes()) for picture in drawn.rgb]
         shelf.legend = list(drawn.legend)
         for i in sorted(range(count), key=lambda i: (_role(digests[i]), i)):
@@ -314,7 +315,8 @@ def _load_photos(size: int, fit: str, count: int, seed: int) -> PictureSet:
                 shelf.add(pixels, entry)
 
     found = _picture_set("photos", size, fit, in_memory("photos", size, fill))
-    credits = {name: PHOTOS[name[len("photos/") : -3]].credit for name in found.names}
+    whole = {name: name.removeprefix("photos/").rpartition("-")[0] for name in found.names}
+    credits = {name: PHOTOS[origin].credit for name, origin in whole.items()}
     return replace(found, credits=credits)
 
 

@@ -91,14 +91,19 @@ def fetch(name: str) -> Path:
 
 
 def _fetch_locked(name: str, archive: Archive, place: Path, folder: Path) -> None:
-    by_hand = place.exists()
-    if by_hand:
+    """Fill the folder from the archive at `place`, put there by hand, or from a download of ours.
+
+    Ours has another name: it goes once it is unpacked, also when that takes a second run.
+    """
+    source = fetched = place.with_name(place.name + ".fetched")
+    if place.exists():
         if not _matches(place, archive.digest):
             raise DatasetError(
                 f"{name}: {place} is not the published archive (its digest is not "
                 f"{archive.digest}); remove it or fetch {archive.url} again"
             )
-    else:
+        source = place
+    elif not (fetched.exists() and _matches(fetched, archive.digest)):
         partial = place.with_name(place.name + ".part")
         _download(name, archive, partial)
         if not _matches(partial, archive.digest):
@@ -107,10 +112,9 @@ def _fetch_locked(name: str, archive: Archive, place: Path, folder: Path) -> Non
                 f"{name}: what {archive.url} sent is not the published archive (its digest is "
                 f"not {archive.digest}) and was removed; run again, or {_by_hand(archive)}"
             )
-        partial.replace(place)
-    _extract(name, archive, place, folder)
-    if not by_hand:
-        place.unlink()
+        partial.replace(fetched)
+    _extract(name, archive, source, folder)
+    fetched.unlink(missing_ok=True)
 
 
 def _download(name: str, archive: Archive, partial: Path) -> None:
@@ -123,7 +127,8 @@ def _download(name: str, archive: Archive, partial: Path) -> None:
             "GB are free; free some space or name another folder with COLORLIB_DATA"
         )
     failures, trouble = 0, ""
-    with tqdm(total=archive.size, unit="B", unit_scale=True, desc=name, mininterval=0.5) as bar:
+    look = {"unit": "B", "unit_scale": True, "desc": name, "mininterval": 0.5, "disable": None}
+    with tqdm(total=archive.size, **look) as bar:
         while failures < ATTEMPTS:
             try:
                 if _continue(archive.url, partial, bar):
@@ -153,6 +158,10 @@ def _continue(url: str, partial: Path, bar: tqdm) -> bool:
         if error.code != 416:  # nothing lies behind `start`
             raise
         return error.headers.get("Content-Range", "").endswith(f"/{start}") or _discard(partial)
+    except urllib.error.URLError:
+        raise
+    except OSError as error:  # a server that takes the call and stays silent
+        raise _network_fault(error) from None
     with response:
         if response.status != 206 or not _range_starts_at(response, start):
             start = 0  # a server that knows no ranges sends all of it once more
@@ -176,7 +185,11 @@ def _blocks(response: HTTPResponse) -> Iterator[bytes]:
         while block := response.read(BLOCK):
             yield block
     except (OSError, HTTPException) as error:
-        raise ConnectionError(str(error) or type(error).__name__) from None
+        raise _network_fault(error) from None
+
+
+def _network_fault(error: Exception) -> ConnectionError:
+    return ConnectionError(str(error) or type(error).__name__)
 
 
 def _size(path: Path) -> int:
@@ -199,8 +212,8 @@ def _extract(name: str, archive: Archive, place: Path, folder: Path) -> None:
     partial.mkdir()
     try:
         with tarfile.open(place) as tar:
-            bar = tqdm(_wanted(tar, archive.inside), f"{name}: unpacking", archive.count, delay=1)
-            for member, inner in bar:
+            look = {"desc": f"{name}: unpacking", "delay": 1, "disable": None}
+            for member, inner in tqdm(_wanted(tar, archive.inside), total=archive.count, **look):
                 target = partial.joinpath(*inner.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with tar.extractfile(member) as source, open(target, "wb") as stream:

@@ -430,7 +430,7 @@ def bars(
             axes.spines.left.set_visible(False)
             axes.axvline(0, color=INK, lw=0.8, ls="-")
         for number, (name, value) in enumerate(references.items(), 1):
-            style = {"color": COLOURS[number], "ls": LINES[number]}
+            style = {"color": COLOURS[number % len(COLOURS)], "ls": LINES[number % len(LINES)]}
             axes.axvline(value, label=f"{name} {show(value)}", **style)
         if references:
             _legend(axes)

@@ -1,4 +1,4 @@
-"""Where things stand on disk, and how they are written: whole or not at all."""
+"""Where things stand on disk, and how they are read and written: whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import hashlib
 import json
 import math
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+
+FLOORS = ("grey_floor", "mean_ab")  # rows of every scored report: one colour for all pictures
+_UMASK = os.umask(0)  # it can only be read by setting it: once, before there are threads
+os.umask(_UMASK)
 
 
 def root() -> Path:
@@ -31,7 +36,7 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
+        os.chmod(partial, 0o666 & ~_UMASK)
         os.replace(partial, path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
@@ -44,6 +49,30 @@ def write_json(path: str | Path, value: Any) -> None:
     write_atomic(path, text + "\n")
 
 
+def read_json(path: str | Path, strict: bool = False) -> dict[str, Any]:
+    """Read a JSON object; {} when it is missing or damaged, or, if strict, the error."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError):
+        if strict:
+            raise
+        return {}
+    return value
+
+
+def git(folder: Path, *words: str) -> str:
+    """Return what git says of a folder; OSError or SubprocessError when it cannot."""
+    # without optional locks two notebooks that end together do not disturb each other
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # as set while a hook runs
+    environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
+    text = {"encoding": "utf-8", "errors": "surrogateescape"}
+    options = {"capture_output": True, "timeout": 20, "check": True, **text}
+    return subprocess.run(command, env=environment, **options).stdout.strip()
+
+
 def sha(what: str | Path | bytes, kind: str = "sha256") -> str:
     """Return the hex digest of a file (given by its path) or of bytes."""
     digest = hashlib.new(kind)
@@ -54,12 +83,6 @@ def sha(what: str | Path | bytes, kind: str = "sha256") -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _finite(value: Any) -> Any:

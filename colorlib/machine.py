@@ -115,7 +115,7 @@ def prepare(
 
     Args:
         device: "auto" (CUDA if there is one, else the processor), "cpu", "cuda", "cuda:1", "mps".
-        precision: "auto" (RULES), "fp32" or "bf16".
+        precision: "auto" (RULES; what stays in float32 may use TF32 on CUDA), "fp32" or "bf16".
         model: "unet" (large and convolutional: channels_last) or "small".
         seed: 0 to 2^32 - 1, for random, numpy and torch.
         threads: 0 takes COLORLIB_THREADS, where the batch runner divides the machine among several
@@ -126,10 +126,15 @@ def prepare(
     if model not in MODELS:
         raise MachineError(f"model {model!r}: must be one of {', '.join(MODELS)}")
     chosen = _device(device)
+    if chosen.index is not None and chosen.type == "cuda":
+        torch.cuda.set_device(chosen)  # else "cuda" alone would still mean the first one
     threads = threads or _default_threads()
     torch.set_num_threads(threads)
     _seed(seed)
     _determine(chosen)
+    # TF32 has ten bits of a float32's 23: with it "fp32" would not be what it says
+    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
     return Machine(chosen, _autocast_dtype(chosen, precision, model), model == "unet", threads)
 
 
@@ -217,13 +222,17 @@ def _quota() -> int:
         return 2**16
 
 
-def describe() -> dict[str, Any]:
-    """Describe hardware and versions for a report, without names of users, hosts or folders."""
+def describe(device: torch.device | None = None) -> dict[str, Any]:
+    """Describe hardware and versions for a report, without names of users, hosts or folders.
+
+    The GPU is named for a run on CUDA only; without a device, wherever there is one.
+    """
+    on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "cores": physical_cores(),
         "threads": torch.get_num_threads(),
         "versions": {name: _version(name) for name in ("torch", "torchvision", *PACKAGES)},

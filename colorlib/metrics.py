@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import color
+from .files import FLOORS
 
 GREY_CHROMA = 2.0  # a picture whose mean chroma is below this is a grey one: nothing to colour
 HIGHEST_PSNR = 100.0
@@ -27,7 +28,6 @@ SSIM_BORDER = 5  # half of the 11 x 11 window: SSIM is averaged where the window
 SMALLEST_SIDE_SSIM, SMALLEST_SIDE_LPIPS = 11, 32
 CHUNK_PIXELS = 2**18  # of one chunk: four pictures of 256 px
 RESAMPLES = 2000
-FLOORS = ("grey_floor", "mean_ab")
 SCORES = ("psnr", "ssim", "delta_e", "gain_over_grey")
 
 
@@ -55,7 +55,6 @@ def evaluate(
     truth: np.ndarray,
     mean_ab: tuple[float, float],
     seed: int = 0,
-    device: str | torch.device = "cpu",
 ) -> Evaluation:
     """Score each row of predictions against the truth, beside the two floors.
 
@@ -67,7 +66,6 @@ def evaluate(
         truth: uint8 (N, H, W, 3).
         mean_ab: mean a and b of the training pictures, for the row `mean_ab`.
         seed: of the bootstrap; every row sees the same resamples.
-        device: where to compute.
     """
     _check_pictures("truth", truth)
     for row, predicted in predictions.items():
@@ -80,7 +78,7 @@ def evaluate(
             f"all {len(truth)} test pictures are grey (mean chroma below {GREY_CHROMA:g}): "
             "there is no colour to compare with; use coloured pictures"
         )
-    scores = _score_rows(predictions, truth, mean_ab, torch.device(device))
+    scores = _score_rows(predictions, truth, mean_ab)
     true_colourfulness = scores.pop("truth")["colourfulness"][kept]
     for row in scores.values():
         row["gain_over_grey"] = row["psnr"] - scores["grey_floor"]["psnr"]
@@ -95,17 +93,16 @@ def _score_rows(
     predictions: dict[str, np.ndarray],
     truth: np.ndarray,
     constant_ab: tuple[float, float],
-    device: torch.device,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return row -> score -> (N,), chunk by chunk; the row "truth" has colourfulness only."""
     parts: dict[str, list[dict[str, np.ndarray]]] = {}
     for chunk in _chunks(truth):
-        true = _to_tensor(truth[chunk], device)
+        true = _to_tensor(truth[chunk])
         true_lab = color.rgb_to_lab(true / 255)
         guesses = {
             "grey_floor": _constant_colour(true_lab, (0.0, 0.0)),
             "mean_ab": _constant_colour(true_lab, constant_ab),
-            **{row: _to_tensor(p[chunk], device) for row, p in predictions.items()},
+            **{row: _to_tensor(p[chunk]) for row, p in predictions.items()},
         }
         parts.setdefault("truth", []).append({"colourfulness": _colourfulness(true)})
         for row, guess in guesses.items():
@@ -395,9 +392,8 @@ def _decibels(mse: np.ndarray) -> np.ndarray:
 # Arrays and tensors
 
 
-def _per_picture(function, *batches: np.ndarray, device: torch.device | None = None) -> np.ndarray:
+def _per_picture(function, *batches: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
     """Apply a function of tensors to the pictures chunk by chunk."""
-    device = device or torch.device("cpu")
     return np.concatenate(
         [
             function(*(_to_tensor(b[chunk], device) for b in batches))
@@ -413,13 +409,13 @@ def _chunks(pictures: np.ndarray) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(pictures), step))
 
 
-def _to_tensor(pictures: np.ndarray, device: torch.device) -> Tensor:
+def _to_tensor(pictures: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
     """Turn uint8 (B, H, W, 3) into float (B, 3, H, W), still 0..255."""
     return torch.tensor(pictures, device=device).permute(0, 3, 1, 2).float().contiguous()
 
 
 def _to_lab(pictures: np.ndarray) -> Tensor:
-    return color.rgb_to_lab(_to_tensor(pictures, torch.device("cpu")) / 255)
+    return color.rgb_to_lab(_to_tensor(pictures) / 255)
 
 
 def _from_lab(lab: Tensor) -> Tensor:
@@ -431,7 +427,7 @@ def _to_uint8(lab: Tensor) -> np.ndarray:
 
 
 def _host(values: Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()
+    return values.cpu().double().numpy()  # in this order: Apple's GPU has no float64
 
 
 def _check_pictures(what: str, pictures: np.ndarray) -> None:

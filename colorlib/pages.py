@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import os
 import re
 import struct
@@ -19,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from colorlib import files, notebooks
+from colorlib.files import read_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = {  # smoke runs judge nothing and local ones are private: the index leaves both out
@@ -26,7 +26,6 @@ SHOWN = {  # smoke runs judge nothing and local ones are private: the index leav
     "evening": "real pictures, no accelerator",
     "paper": "the papers' own settings",
 }
-BASELINES = ("grey_floor", "mean_ab")
 PICTURES = ("image/png", "image/jpeg")
 NO_ALT = "No description has been provided for this image"  # what nbconvert writes in its place
 
@@ -374,7 +373,7 @@ def _main_row(metrics: dict[str, Any], results: dict[str, Any]) -> str:
         row = notebooks.main_row(metrics.get("notebook", ""))
     except notebooks.NotebookError:
         row = ""
-    others = [name for name in results if name not in BASELINES]
+    others = [name for name in results if name not in files.FLOORS]
     return row if row in results else others[0] if others else ""
 
 
@@ -383,15 +382,6 @@ def _paper(metrics: dict[str, Any], row: str) -> dict[str, Any]:
     paper = metrics.get("paper") or {}
     own = paper.get(row)
     return own if isinstance(own, dict) else paper
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object; {} when the file is missing or damaged."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 # --- the results table of README.md ---------------------------------------------------------------
@@ -414,7 +404,7 @@ def results_rows(metrics: dict[str, Any], file: str) -> list[str]:
     page = file.replace("metrics.json", "index.html")
     data = metrics["data"]
     about = f"[{metrics['notebook']}, {metrics['profile']}](reports/{page}), {data['name']}"
-    rows = sorted(metrics["results"].items(), key=lambda row: row[0] not in BASELINES)
+    rows = sorted(metrics["results"].items(), key=lambda r: (*files.FLOORS, r[0]).index(r[0]))
     lines = []
     for row, s in rows:
         low, high = s["ci95"]["gain_over_grey"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -16,14 +15,13 @@ from typing import Any
 import colorlib
 from colorlib import files
 from colorlib.machine import Machine, describe, peak_memory
+from colorlib.notebooks import PROFILES
 
-PROFILES = ("smoke", "laptop", "evening", "paper")
 VERDICTS = ("held", "partly", "did not hold", "not testable here", "not run yet")
 SECTIONS = ("notebook", "profile", "data", "results", "paper", "claims", "studies")
 COUNTS = ("train", "test", "excluded_grey")
 SCORES = ("psnr", "psnr_pooled", "ssim", "cf_ratio", "delta_e", "gain_over_grey")
 INTERVALS = ("psnr", "ssim", "delta_e", "gain_over_grey")
-BASELINES = ("grey_floor", "mean_ab")
 CLAIM = ("claim", "test", "number", "verdict")
 
 
@@ -89,7 +87,7 @@ def write(
             "device": str(machine.device),
             "precision": str(machine.autocast_dtype or "float32").removeprefix("torch."),
             "channels_last": machine.channels_last,
-            **describe(),
+            **describe(machine.device),
             "threads": machine.threads,
         },
         "weights_origin": weights_origin,
@@ -107,7 +105,7 @@ def write(
 def read(report_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (metrics, run) of a report folder, checked."""
     folder = Path(report_dir)
-    metrics, run = _read_json(folder / "metrics.json"), _read_json(folder / "run.json")
+    metrics, run = _read(folder / "metrics.json"), _read(folder / "run.json")
     try:
         check_metrics(metrics)
     except RecordError as problem:
@@ -138,17 +136,14 @@ def newest_study(notebook: str, study: str) -> dict[str, Any] | None:
     return {**content, "origin": origin, "date": date[:10]}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path, strict=True)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; run the notebook first") from None
     except (OSError, ValueError) as problem:
         reason = str(problem).splitlines()[0]
         raise RecordError(f"{path}: not a readable record ({reason}); run it again") from None
-    if not isinstance(content, dict):
-        raise RecordError(f"{path}: not a record; run the notebook again")
-    return content
 
 
 # -------------------------------------------------------------------------------------- checks
@@ -217,7 +212,7 @@ def _result_problems(results: Any, data: Any) -> Iterator[str]:
         return
     tested = isinstance(data, dict) and data.get("test") != 0
     if results or tested:
-        yield from (f"results lacks the row '{row}'" for row in BASELINES if row not in results)
+        yield from (f"results lacks the row '{row}'" for row in files.FLOORS if row not in results)
     for row, scores in results.items():
         where = f"results.{row}"
         yield from _key_problems(where, scores, (*SCORES, "n", "ci95"), more=True)
@@ -322,20 +317,11 @@ def _base_name(path: str) -> str:
 def _git_state(folder: Path) -> dict[str, Any]:
     """Return the commit of the project and whether it was changed since; "none" outside git."""
     try:
-        top = _git(folder, "rev-parse", "--show-toplevel")
+        top = files.git(folder, "rev-parse", "--show-toplevel")
         if Path(top).resolve() != folder.resolve():  # somebody else's repository around us
             return {"commit": "none", "dirty": False}
-        commit = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)reports")
+        commit = files.git(folder, "rev-parse", "HEAD")
+        changed = files.git(folder, "status", "--porcelain", "--", ".", ":(exclude)reports")
     except (OSError, subprocess.SubprocessError):
         return {"commit": "none", "dirty": False}
     return {"commit": commit, "dirty": bool(changed)}
-
-
-def _git(folder: Path, *words: str) -> str:
-    # without optional locks two notebooks that end together do not disturb each other
-    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
-    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # as set while a hook runs
-    environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
-    options = {"capture_output": True, "text": True, "timeout": 20, "check": True}
-    return subprocess.run(command, env=environment, **options).stdout.strip()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dis
+import functools
+import hashlib
 import json
 import math
 import os
@@ -9,12 +12,14 @@ import random
 import re
 import signal
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -165,13 +170,17 @@ def run(
         batches: gives `batch(index, device)`; None hands None to every step.
         folder: where the checkpoint lives; None keeps none.
         fingerprint: plain data; a checkpoint with another one is set aside. Put in it whatever
-            changes the result (and `steps`, if the schedule depends on it).
+            changes the result (and `steps`, if the schedule depends on it), but not the code: a
+            checkpoint of another step, schedule or network is noticed without it.
         validate: `validate(steps_done)`, called without gradients, modules in eval mode, at
             multiples of `validate_every` and after the last step.
         log_every: how often the losses are fetched from the device; no effect on results.
         schedule: `schedule(index)`, the factor on every starting learning rate at that step.
     """
     keeper = _Keeper(name, folder, modules, optimizers, machine.device, fingerprint)
+    if folder is not None:
+        parts = (part for module in modules.values() for part in module.modules())
+        keeper.code = _code_digest(step, schedule, batches, *parts)
     progress = _Progress(name, steps)
     history = keeper.restore(steps, resume, progress.say) or History(name)
     reports: list[dict[str, Tensor]] = []
@@ -271,6 +280,8 @@ def _random_states(device: torch.device) -> tuple[dict[str, Tensor], dict[str, A
     tensors = {"random/torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        tensors["random/mps"] = torch.mps.get_rng_state()
     numpy_state = np.random.get_state(legacy=False)
     numpy_state["state"] = {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()}
     return tensors, {"numpy": numpy_state, "python": random.getstate()}
@@ -282,6 +293,8 @@ def _set_random_states(
     torch.set_rng_state(tensors["random/torch"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(tensors["random/mps"])
     np.random.set_state(plain["numpy"])
     version, state, gauss = plain["python"]
     random.setstate((version, tuple(state), gauss))
@@ -301,6 +314,7 @@ class _Keeper:
     optimizers: dict[str, Optimizer]
     device: torch.device
     fingerprint: dict[str, Any] | None
+    code: str = ""  # digest of the code that trains
 
     def __post_init__(self) -> None:
         self.fingerprint = json.loads(json.dumps(self.fingerprint or {}, default=str))
@@ -368,12 +382,16 @@ class _Keeper:
             return f"the checkpoint is of the run '{details['name']}'"
         if details["fingerprint"] != self.fingerprint:
             return "the checkpoint was made with other settings or data"
+        if (made_on := details.get("device", "cpu")) != self.device.type:
+            return f"the checkpoint was made on {made_on}, this run is on {self.device.type}"
         if details["history"]["steps"] > steps:
             return f"the checkpoint is past step {steps}"
         found = {k: v.shape for k, v in tensors.items() if k.startswith("module/")}
         wanted = {k: v.shape for k, v in self._module_tensors().items()}
         if found != wanted or details["groups"] != self._groups():
             return "the checkpoint is of another network or optimizer"
+        if details.get("code", self.code) != self.code:  # the first checkpoints held none
+            return "the code that trains has changed"
         return ""
 
     def _module_tensors(self) -> dict[str, Tensor]:
@@ -416,6 +434,8 @@ class _Keeper:
             "format": FORMAT,
             "name": self.name,
             "fingerprint": self.fingerprint,
+            "device": self.device.type,
+            "code": self.code,
             "groups": self._groups(),
             "optimizers": states,
             "random": plain_random,
@@ -442,8 +462,10 @@ class _Keeper:
             optimizer.load_state_dict({"state": state, "param_groups": saved["groups"]})
             for parameter, entries in optimizer.state.items():
                 for entry, value in entries.items():
-                    # the parameter's memory format, as the undisturbed optimizer has it
-                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # the parameter's memory format, as the undisturbed optimizer has it; the
+                    # count of steps stays where the optimizer wants it, on the host mostly
+                    own = entry != "step" and isinstance(value, Tensor)
+                    if own and value.shape == parameter.shape:
                         entries[entry] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         _set_random_states(tensors, details["random"], self.device)
         kept = details["history"]
@@ -451,6 +473,85 @@ class _Keeper:
         count, validation = kept["steps"], kept["validation"]
         numbers = list(range(1, count + 1))
         return History(self.name, numbers, losses, validation, kept["seconds"], count)
+
+
+# -------------------------------------------------------------------------- the code that trains
+
+FOLLOWED = (type, FunctionType, MethodType, functools.partial)
+INSTALLED = ("site-packages", "dist-packages", sysconfig.get_path("stdlib") + os.sep)
+
+
+def _code_digest(*roots: Any) -> str:
+    """Return a digest of our own code behind functions, methods, classes and instances.
+
+    A method stands for all of its class. Functions, classes and UPPERCASE constants that the code
+    names are followed. Installed packages do not count, nor do comments and docstrings.
+    """
+    todo: list[Any] = [root if isinstance(root, FOLLOWED) else type(root) for root in roots]
+    seen: dict[int, Any] = {}  # keeps what it has seen alive: no other thing can get its id
+    found: set[str] = set()
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
+        if isinstance(thing, type):
+            inside = [pair for kind in thing.__mro__ for pair in vars(kind).items()]
+            todo += [value for _, value in inside]
+            found |= {f"{name} = {_constant(value)}" for name, value in inside if name.isupper()}
+        elif isinstance(thing, MethodType):
+            owner = thing.__self__
+            todo += [thing.__func__, owner if isinstance(owner, type) else type(owner)]
+        elif isinstance(thing, (staticmethod, classmethod)):
+            todo.append(thing.__func__)
+        elif isinstance(thing, property):
+            todo += [thing.fget, thing.fset]
+        elif isinstance(thing, (functools.partial, functools.cached_property)):
+            todo.append(thing.func)
+        elif isinstance(thing, FunctionType):
+            todo.append(getattr(thing, "__wrapped__", None))  # what a decorator was given
+            if not any(place in thing.__code__.co_filename for place in INSTALLED):
+                found.add(f"{thing.__qualname__}: {_function(thing)}")
+                named = _named(thing)
+                todo += [value for value in named.values() if isinstance(value, FOLLOWED)]
+                found |= {f"{n} = {_constant(value)}" for n, value in named.items() if n.isupper()}
+    return hashlib.sha1("\n".join(sorted(found)).encode()).hexdigest()
+
+
+def _function(function: FunctionType) -> list[Any]:
+    code = function.__code__
+    if function.__doc__ is not None and code.co_consts[:1] == (function.__doc__,):
+        code = code.replace(co_consts=(None, *code.co_consts[1:]))
+    return [_constant(v) for v in (code, function.__defaults__, function.__kwdefaults__)]
+
+
+def _constant(value: Any) -> Any:
+    """Describe a constant by what is the same in every process: no address, no order of a set."""
+    if isinstance(value, CodeType):
+        parts = (value.co_code, value.co_names, value.co_freevars, value.co_consts)
+        return [_constant(part) for part in parts]
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(_constant(item)) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [_constant(item) for item in value]
+    if isinstance(value, dict):
+        return [[_constant(key), _constant(item)] for key, item in value.items()]
+    plain = (bool, int, float, complex, str, bytes, type(None))
+    return repr(value) if isinstance(value, plain) else type(value).__name__
+
+
+def _named(function: FunctionType) -> dict[str, Any]:
+    """Return the globals and the variables of outer functions that a function names."""
+    codes, names = [function.__code__], set()
+    while codes:
+        code = codes.pop()
+        names |= {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    named = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # an empty cell
+            named[name] = cell.cell_contents
+    return named
 
 
 # --------------------------------------------------------------------------- files of weights
@@ -473,15 +574,22 @@ def read_info(path: str | Path) -> dict[str, Any]:
         metadata = stream.metadata() or {}
     if "info" not in metadata:
         raise WeightsError(f"{path}: weights without our info; give a file that a notebook saved")
-    return json.loads(metadata["info"])
+    with suppress(ValueError):
+        if isinstance(info := json.loads(metadata["info"]), dict):
+            return info
+    raise WeightsError(f"{path}: the info in its header is damaged; fetch or train it again")
 
 
 def load_weights(path: str | Path, module: nn.Module) -> None:
-    """Load a safetensors or .pth file into the module: every key and shape must match."""
+    """Load a safetensors or .pth file into the module: every key and shape must match.
+
+    Only the counts of batches that a batch norm has seen may be absent, as in old files of torch.
+    """
     foreign = Path(path).suffix in (".pth", ".pt")
     tensors = read_foreign(path) if foreign else _read_safetensors(Path(path))[0]
     wanted = _state_of(module)
-    problems = [f"{key} is missing" for key in wanted if key not in tensors]
+    needed = [key for key in wanted if key.rsplit(".", 1)[-1] != "num_batches_tracked"]
+    problems = [f"{key} is missing" for key in needed if key not in tensors]
     problems += [f"{key} is unknown to this network" for key in tensors if key not in wanted]
     problems += [
         f"{key} is {tuple(tensors[key].shape)}, not {tuple(value.shape)}"
@@ -493,8 +601,8 @@ def load_weights(path: str | Path, module: nn.Module) -> None:
         what = "; ".join(problems[:3])
         raise WeightsError(f"{path}: weights of another network ({what}{more})")
     with torch.no_grad():
-        for key, value in wanted.items():
-            value.copy_(tensors[key])
+        for key in wanted.keys() & tensors.keys():
+            wanted[key].copy_(tensors[key])
 
 
 def read_foreign(path: str | Path) -> dict[str, Any]:
@@ -626,7 +734,8 @@ class _Progress:
 
     def _file(self, done: int, history: History) -> None:
         state = {"label": self.label, "done": done, "total": self.total}
-        files.write_json(self.file, {**state, "seconds": round(history.seconds, 3)})
+        with suppress(OSError):  # a full disk must not end a training for the sake of a bar
+            files.write_json(self.file, {**state, "seconds": round(history.seconds, 3)})
 
 
 def _in_kernel() -> bool:

@@ -125,6 +125,70 @@ def test_two_photos_of_one_name_do_not_meet(tmp_path, weights):
     assert all(o["written"] and not o["problem"] for o in outcomes)
 
 
+def test_photos_of_one_name_from_two_folders_are_all_kept(tmp_path, weights):
+    for folder in "xy":
+        (tmp_path / folder).mkdir()
+        photo(tmp_path / folder / "a.png")
+    photo(tmp_path / "A.png.png")
+    done = colorize(
+        tmp_path / "x",
+        tmp_path / "y",
+        tmp_path / "A.png.png",
+        "--weights",
+        weights,
+        "-o",
+        tmp_path / "out",
+    )
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_an_original_is_never_replaced(tmp_path, weights):
+    source = photo(tmp_path / "a.png")
+    before = source.read_bytes()
+    done = colorize(source, "--weights", weights, "-o", tmp_path, "--overwrite")
+    assert done.exit_code == 1 and "its own target" in done.output
+    assert source.read_bytes() == before
+
+
+def test_too_little_memory_costs_one_photo(tmp_path, weights, monkeypatch):
+    from colorlib import colorizing
+
+    def paint(notebook, model, rgb, here, **options):
+        if len(rgb) > 45:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return rgb
+
+    monkeypatch.setattr(colorizing, "colorize_picture", paint)
+    photo(tmp_path / "big.png", size=(60, 50))
+    photo(tmp_path / "small.png")
+    done = colorize(tmp_path / "*.png", "--weights", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 1 and "too large" in done.output
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["small.png"]
+
+
+@pytest.mark.parametrize("info", [{}, {"notebook": "05_colorgan", "build": {"depth": 3}}])
+def test_weights_of_another_network_are_refused_in_one_line(tmp_path, info):
+    training.save_weights(tmp_path / "w.safetensors", torch.nn.Linear(1, 1), info)
+    done = colorize(
+        photo(tmp_path / "a.png"), "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out"
+    )
+    assert done.exit_code == 2 and f"not of {NAME}" in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_a_row_that_was_not_trained_names_those_that_were(tmp_path, monkeypatch):
+    from colorlib import colorizing
+
+    monkeypatch.setattr(colorizing.files, "root", lambda: tmp_path)
+    folder = tmp_path / "reports" / "laptop" / NAME / "weights"
+    folder.mkdir(parents=True)
+    (folder / "unet_gan.safetensors").write_bytes(b"")
+    with pytest.raises(colorizing.ColorizeError, match="there is unet_gan"):
+        colorizing.find_weights(NAME, "resnet_l1")
+    assert colorizing.find_weights(NAME, "unet_gan").parent == folder
+
+
 def test_without_weights_it_says_what_to_run_first(tmp_path, monkeypatch):
     from colorlib import colorizing
 

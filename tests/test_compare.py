@@ -76,9 +76,11 @@ def test_claims_that_turned_are_told():
 
 def test_machines_are_the_same_when_what_rounds_is():
     here = {"machine": MACHINE}
-    assert compare.same_machine(here, {"machine": {**MACHINE, "cores": 9}})
-    assert not compare.same_machine(here, {"machine": {**MACHINE, "threads": 4}})
-    assert not compare.same_machine({}, {})
+    assert compare.other_machine(here, {"machine": {**MACHINE, "cores": 9}}) == ""
+    assert compare.other_machine(here, {"machine": {**MACHINE, "threads": 4}}) == "other threads"
+    other = {"machine": {**MACHINE, "cpu": "b", "versions": {}}}
+    assert compare.other_machine(here, other) == "other cpu, versions"
+    assert compare.other_machine({}, {}) == compare.other_machine(here, {}) == "unknown machine"
 
 
 def write_report(folder, metrics, machine=MACHINE):
@@ -129,7 +131,7 @@ def test_a_fresh_run_in_the_tree_is_compared(project):
     assert verdicts(names=["01"]) == {"01_good": "outside"}
     write_report(report, changed(psnr=21.5), {**MACHINE, "cpu": "b"})
     result = compare.compare("smoke")
-    assert result[0].note.startswith("another kind of machine")
+    assert result[0].note.startswith("other cpu; farthest: ours psnr 21.5")
     assert compare.good(result)  # the notebook that is not committed does not count
     write_report(report, changed(psnr=25.0))
     assert not compare.good(compare.compare("smoke"))
@@ -145,7 +147,10 @@ def test_a_played_run_or_a_given_folder_is_compared(project, tmp_path_factory):
     write_report(other / "01_good", changed(psnr=30.0))
     for mine in (other, other / "01_good"):
         assert verdicts(names=["01"], mine=mine) == {"01_good": "outside"}
-    assert verdicts(names=["01"], mine=other / "empty") == {"01_good": "not run here"}
+    result = compare.compare("smoke", ["01"], mine=other / "mistyped")
+    assert result[0].verdict == "not run here"
+    assert result[0].note == f"no metrics of 01_good in {other / 'mistyped'}"
+    assert compare.table(result).endswith("\nnothing to compare")
 
 
 def test_unknown_names_are_refused(project):
@@ -154,6 +159,11 @@ def test_unknown_names_are_refused(project):
     with pytest.raises(notebooks.NotebookError, match="known: 01_good, 02_new"):
         compare.compare("smoke", ["09"])
     assert compare.committed_json("smoke", "01_good", "metrics.json", "no-such-commit") is None
+
+
+def test_a_hook_s_repository_is_not_ours(project, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(project / "elsewhere"))
+    assert compare.committed_json("smoke", "01_good", "metrics.json", "HEAD") == tiny.METRICS
 
 
 def test_the_tolerances_can_be_read():

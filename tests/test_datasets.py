@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import multiprocessing
 import os
 import re
+import socket
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +25,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tqdm import tqdm
 
-from colorlib import cache, datasets, downloads, pictures
+from colorlib import cache, datasets, downloads, metrics, pictures
 from colorlib.datasets import DatasetError, PictureSet, load
 
 
@@ -295,6 +299,22 @@ def test_garden_rows_are_those_that_the_renderer_draws():
         assert np.array_equal(picture, drawn.rgb[i]) and np.array_equal(labels, drawn.labels[i])
 
 
+def test_a_bar_follows_the_drawing_of_a_garden(monkeypatch, capsys):
+    bars = []
+
+    def watched(*arguments, **look):
+        bars.append(tqdm(*arguments, **{**look, "delay": 0}))
+        return bars[-1]
+
+    monkeypatch.setattr(datasets, "tqdm", watched)
+    load("garden", 16, count=3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    load("garden", 16, count=4)
+    assert "garden: drawing" in capsys.readouterr().err
+    assert [bar.n for bar in bars] == [0, 4], "where nobody looks it does not count"
+
+
 def test_unknown_kind_of_garden():
     with pytest.raises(DatasetError, match="garden"):
         load("garden", 16, count=2, kind="cactus")
@@ -310,6 +330,14 @@ def test_photos_come_from_the_installed_packages():
     )
     assert len(set(found.digests)) == len(found)
     assert found.hash == load("photos", 32).hash
+
+
+def test_more_than_a_hundred_crops_of_a_photo(monkeypatch):
+    monkeypatch.setattr(datasets, "PHOTOS", {"chelsea": datasets.PHOTOS["chelsea"]})
+    found = load("photos", 8, count=102)
+    assert found.names[0] == "photos/chelsea-00" and found.names[-1] == "photos/chelsea-101"
+    assert set(found.credits) == set(found.names)
+    assert found.credit_line == datasets.PHOTOS["chelsea"].credit
 
 
 def test_no_photo_is_split_between_training_and_test():
@@ -490,16 +518,17 @@ def test_partial_folders_of_killed_processes_are_removed_after_a_day(tmp_path, d
     assert not old.exists() and young.exists()
 
 
-def _load_in_process(arguments: tuple[str, int]) -> str:
-    torch.set_num_threads(1)
-    found = load(arguments[0], arguments[1])
+def _load_in_process(folder: str) -> str:
+    found = load(folder, 8)
     return hashlib.sha1(found.pictures.tobytes()).hexdigest()
 
 
 def test_processes_that_build_one_cache_at_once(tmp_path, data_root):
     folder = str(fill(tmp_path / "mine", 40))
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        hashes = pool.map(_load_in_process, [(folder, 8)] * 8, chunksize=1)
+    context = get_context("spawn")  # a fork of a process with threads may hang
+    together = context.Barrier(2, timeout=300)
+    with ProcessPoolExecutor(2, context, together.wait) as pool:
+        hashes = list(pool.map(_load_in_process, [folder] * 4))
     assert set(hashes) == {hashlib.sha1(load(folder, 8).pictures.tobytes()).hexdigest()}
     [place] = (data_root / "cache").iterdir()
     assert place.name.startswith("mine-8-")
@@ -528,6 +557,15 @@ def test_audit_finds_what_was_planted(tmp_path):
     rows = {row["what"]: row["found"] for row in found.rows()}
     assert rows["exact duplicates"] == "1" and rows["unreadable files"] == "1"
     assert rows["different sizes"] == "2, 40 x 30 the most (24)"
+
+
+def test_audit_and_scores_agree_on_what_is_grey(tmp_path, monkeypatch):
+    found = load(str(fill(tmp_path / "mine", 9)), 32)
+    limit = float(np.median(metrics.mean_chroma(found.pictures)))
+    monkeypatch.setattr(metrics, "GREY_CHROMA", limit)
+    grey = datasets.audit(found).true_grey
+    scored = metrics.evaluate({}, found.pictures, (0.0, 0.0))
+    assert len(grey) == scored.excluded_grey == 4
 
 
 def test_audit_counts_near_pairs_that_the_split_separates(tmp_path):
@@ -683,14 +721,19 @@ def assert_tiny_is_whole(data_root: Path) -> None:
     assert inside == {"daisy", "rose", "daisy/a.png", "rose/b.png", "LICENSE.txt"}
 
 
-def test_fresh_download_happens_once_and_shows_a_bar(data_root, publish, capsys):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_fresh_download_happens_once_and_shows_a_bar(
+    data_root, publish, monkeypatch, capsys, terminal
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     with serve(TINY) as server:
         publish(server.url)
         assert_tiny_is_whole(data_root)
         assert_tiny_is_whole(data_root)
     assert server.requests == [None]
     assert left_over(data_root) == []
-    assert "tiny: 100%" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "tiny: 100%" in shown if terminal else shown == ""
 
 
 def test_interrupted_download_goes_on_where_it_stopped(data_root, publish):
@@ -780,6 +823,51 @@ def test_server_trouble_is_tried_a_few_times(data_root, publish):
         with pytest.raises(DatasetError, match="503"):
             load("tiny", 8)
     assert len(server.requests) == downloads.ATTEMPTS
+
+
+def test_a_silent_server_is_tried_a_few_times_and_is_no_trouble_of_the_disk(
+    data_root, publish, monkeypatch
+):
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.1)
+    calls, call = [], downloads.urllib.request.urlopen
+
+    def watched(*arguments, **options):
+        calls.append(arguments)
+        return call(*arguments, **options)
+
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", watched)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the call, never answers
+        publish(f"http://127.0.0.1:{server.getsockname()[1]}/tiny.tgz")
+        with pytest.raises(DatasetError, match=r"tiny: cannot fetch .*timed out"):
+            load("tiny", 8)
+    assert len(calls) == downloads.ATTEMPTS
+
+
+def fail_with_a_full_disk(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_fills_up_while_a_download_runs_is_named(data_root, publish, monkeypatch):
+    with serve(TINY) as server:
+        publish(server.url)
+        monkeypatch.setattr(downloads, "open", fail_with_a_full_disk, raising=False)
+        with pytest.raises(DatasetError, match=r"tiny: cannot write to .*No space left"):
+            load("tiny", 8)
+    assert len(server.requests) == 1
+
+
+def test_a_download_that_could_not_be_unpacked_is_used_and_removed_later(
+    data_root, publish, monkeypatch
+):
+    with serve(TINY) as server:
+        publish(server.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(downloads.shutil, "copyfileobj", fail_with_a_full_disk)
+            with pytest.raises(DatasetError, match=r"tiny: cannot write to .*No space left"):
+                load("tiny", 8)
+        assert left_over(data_root) == ["tiny.tgz.fetched"]
+        assert_tiny_is_whole(data_root)
+    assert server.requests == [None] and left_over(data_root) == []
 
 
 def test_without_a_network_it_says_what_to_do(data_root, publish):

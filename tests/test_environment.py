@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
-from colorlib import pages
 
 try:
     import tomllib
@@ -70,16 +66,3 @@ def test_ci_calls_make_test_and_readme_gives_both_commands():
     assert re.search(r"^make test$", (ROOT / ".ci/run").read_text(), re.M)
     readme = (ROOT / "README.md").read_text()
     assert "make test" in readme and "make reports" in readme
-
-
-def test_readme_prints_the_numbers_of_the_committed_reports():
-    listed = subprocess.run(
-        ["git", "ls-files", "reports"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    committed = [line for line in listed.splitlines() if line.endswith("/metrics.json")]
-    readme = (ROOT / "README.md").read_text()
-    assert committed
-    for file in committed:
-        metrics = json.loads((ROOT / file).read_text())
-        for row in pages.results_rows(metrics, file.split("/", 1)[1]):
-            assert row in readme, f"{row}: not in README.md; run `make readme`"

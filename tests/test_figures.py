@@ -247,6 +247,12 @@ def test_bars_write_each_number_and_what_was_not_run():
     figures._render(fig)
 
 
+def test_bars_take_any_number_of_references():
+    references = {f"paper {n}": float(n) for n in range(1, 10)}
+    fig = figures.bars({"ours": 5.0}, "Many papers", "PSNR (dB)", references=references)
+    assert len(fig.axes[0].get_legend().get_texts()) == 9
+
+
 def test_a_palette_shows_its_colours_by_their_shares():
     colours = np.array([[255, 0, 0], [0, 0, 255]], dtype=np.uint8)
     fig = figures.palette_strip({"ours": colours}, "Red", {"ours": [3, 1]})

@@ -28,7 +28,7 @@ def run_python(source: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -99,6 +99,23 @@ def test_precision_is_a_rule(monkeypatch):
     assert machine.prepare("cpu", "bf16", "small").autocast_dtype is torch.bfloat16
 
 
+def test_single_precision_is_whole_on_a_gpu_where_it_is_asked_for():
+    machine.prepare("cpu", "fp32", threads=1)
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    machine.prepare("cpu", "auto", threads=1)
+    assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_numbered_gpu_becomes_the_current_one(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    machine.prepare("cuda:1", "fp32", threads=1)
+    machine.prepare("cuda", "fp32", threads=1)
+    machine.prepare("cpu", threads=1)
+    assert chosen == [torch.device("cuda:1")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -143,6 +160,14 @@ def test_description_is_json_without_paths():
     assert machine.describe()["versions"]["torch"] == torch.__version__
 
 
+def test_a_gpu_that_is_not_used_is_not_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"H200 {device}")
+    assert machine.describe(torch.device("cpu"))["gpu"] is None
+    assert machine.describe(torch.device("cuda:1"))["gpu"] == "H200 cuda:1"
+    assert machine.describe()["gpu"] == "H200 None"
+
+
 def test_peak_memory_grows_with_use():
     before = machine.peak_memory()["host"]
     block = np.ones(2**26, dtype=np.uint8) * 3  # 64 MiB, touched
@@ -151,6 +176,7 @@ def test_peak_memory_grows_with_use():
 
 
 def test_stopwatch_measures_its_block():
+    began = time.perf_counter()
     with machine.Stopwatch() as watch:
         time.sleep(0.05)
-    assert 0.05 <= watch.seconds < 5
+    assert 0.05 <= watch.seconds <= time.perf_counter() - began

@@ -254,3 +254,29 @@ def test_headline_takes_the_main_row_and_its_paper():
     assert pages.headline(metrics) == "ours: gain over grey +1.50 dB; the paper +2.00 dB"
     metrics["results"] = {"grey_floor": results["grey_floor"]}
     assert pages.headline(metrics) == pages.headline({}) == ""
+
+
+def test_the_results_table_stands_between_its_marks(root):
+    metrics = copy.deepcopy(tiny.METRICS)
+    metrics["results"] = {
+        row: {**metrics["results"][row], "gain_over_grey": gain}
+        for row, gain in (("ours", 1.5), ("mean_ab", -0.25), ("grey_floor", 0.0))
+    }
+    report(root, "# T", metrics=metrics)
+    report(root, "# Not judged", metrics=metrics, profile="smoke")
+    report(root, "# Not whole", metrics=metrics, name=".04_x.partial")
+    readme = root / "README.md"
+    readme.write_text("# A\n\n<!-- results -->\nold | row\n<!-- end of results -->\n\nwords é\n")
+    for _ in range(2):  # written again it stays the same
+        pages.write_readme(readme, root / "reports")
+        before, _, rest = readme.read_text().partition("<!-- results -->\n")
+        table, _, after = rest.partition("<!-- end of results -->")
+        assert (before, after) == ("# A\n\n", "\n\nwords é\n")
+        assert table == pages.results_table(root / "reports")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert [row[1] for row in rows] == ["row", "---", "grey floor", "mean ab", "ours"]
+    assert {len(row) for row in rows} == {7}
+    link = "reports/laptop/03_flowers/index.html"
+    assert [row[0] for row in rows[2:]] == [f"[01_good, smoke]({link}), garden", "", ""]
+    assert rows[2][2:] == ["21.00", "0.900", "0", "0.50", "9.0"]
+    assert [row[4] for row in rows[3:]] == ["-0.25 [+0.00, +30.00]", "+1.50 [+0.00, +30.00]"]

@@ -252,7 +252,7 @@ def _commit(folder: Path) -> str:
     who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
     for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "Begin"]):
         subprocess.run(["git", *words], cwd=folder, check=True)
-    return record._git(folder, "rev-parse", "HEAD")
+    return files.git(folder, "rev-parse", "HEAD")
 
 
 def test_the_commit_is_recorded_and_changes_are_seen(tmp_path, monkeypatch):
@@ -292,6 +292,25 @@ def test_a_bad_record_ends_in_one_line(tmp_path, content):
     with pytest.raises(RecordError, match=r"metrics\.json") as caught:
         record.read(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_read_kindly_or_strictly(tmp_path):
+    path = tmp_path / "a.json"
+    for content, error in ((None, FileNotFoundError), ("{", ValueError), ("[1]", ValueError)):
+        if content is not None:
+            path.write_text(content)
+        assert files.read_json(path) == {}
+        with pytest.raises(error):
+            files.read_json(path, strict=True)
+    path.write_text('{"é": 1}', encoding="utf-8")
+    assert files.read_json(path) == files.read_json(path, strict=True) == {"é": 1}
+
+
+def test_writing_leaves_the_umask_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("other threads write at this moment"))
+    monkeypatch.setattr(files, "_UMASK", 0o027)
+    files.write_json(tmp_path / "a.json", {})
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_folder_that_refuses_ends_in_one_line(tmp_path):

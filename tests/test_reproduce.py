@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import psutil
 import pytest
 import tiny
 
-from colorlib import files, machine, notebooks, reproduce
+from colorlib import files, machine, notebooks, record, reproduce
 from colorlib.reproduce import board, neutral, outlook, stamps, tasks, worker
 
 PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
@@ -157,6 +158,45 @@ def test_status_tells_age_and_code(batch):
     assert rows["01_good"][4] == "current"
 
 
+def test_status_is_about_the_code_alone(project, monkeypatch):
+    (project / "here").mkdir()
+    given = {"seed": 5, "data": "here"}
+    assert reproduce.run(["01"], parameters=given)[0].state == "finished"
+    params = project / "notebooks/params/laptop/01_good.yml"
+    params.parent.mkdir(parents=True)
+    params.write_text("seed: [")
+    monkeypatch.chdir("/")
+    assert reproduce.status()[0][4] == "current"
+    tiny.write(project, "01_good", "# Good", PARAMETERS, "print(2)")
+    assert reproduce.status()[0][4] == "older: notebook changed"
+    notebooks.path("01").write_text("{")
+    assert reproduce.status()[0][4] == "of unknown code"
+
+
+def test_status_of_a_clone_asks_git(project, monkeypatch):
+    report = project / "reports/laptop/01_good"
+    report.mkdir(parents=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "core.hooksPath=/dev/null"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "a notebook"]):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    commit = files.git(project, "rev-parse", "HEAD")
+    for known, state in ((commit, "current"), ("none", "of unknown code")):
+        files.write_json(report / "run.json", {"git": {"commit": known, "dirty": False}})
+        assert reproduce.status()[0][4] == state
+    files.write_json(report / "run.json", {"git": {"commit": commit, "dirty": False}})
+    tiny.write(project, "01_good", "# Good", PARAMETERS, "print(2)")
+    assert reproduce.status()[0][4] == "older: code changed since its commit"
+
+
+def test_a_dry_run_without_a_date_says_so(project):
+    report = project / "reports/laptop/01_good"
+    files.write_json(report / "run.json", {"wall_seconds": 8})
+    assert reproduce.run(dry_run=True)[0].note.endswith("(as on an earlier day)")
+    files.write_json(report / stamps.STAMP, {"finished": "2025-01-02 03:04"})
+    assert reproduce.run(dry_run=True)[0].note.endswith("(as on 2025-01-02)")
+
+
 def wait_for(what, seconds=60):
     """Return what() as soon as it is true."""
     end = time.monotonic() + seconds
@@ -278,6 +318,15 @@ def test_notebooks_side_by_side_share_the_threads(project, monkeypatch):
     assert {task.threads for task in reproduce.plan(jobs=2)} == {3}
     assert {task.threads for task in reproduce.plan(jobs=9)} == {3}  # two notebooks, two processes
     assert {task.threads for task in reproduce.plan(jobs=1)} == {0}
+    for name in ("06_reads", "07_speed", "07_speed_again"):
+        tiny.write(project, name, "# Title", PARAMETERS)
+    assert [task.threads for task in reproduce.plan(jobs=2)] == [3, 3, 0, 0, 0]
+    sizes, beside = [], reproduce._run_group
+    monkeypatch.setattr(
+        reproduce, "_run_group", lambda g, jobs, *more: sizes.append(jobs) or beside(g, jobs, *more)
+    )
+    reproduce.run(jobs=2)
+    assert sizes == [2, 2, 1]
     for asked, threads in (("2", 2), ("", 6)):
         monkeypatch.setenv("COLORLIB_THREADS", asked)
         assert machine.prepare("cpu", threads=0).threads == threads
@@ -291,6 +340,64 @@ def test_report_dir_can_be_chosen(project):
     assert outcome.state == "finished"
     assert (project / "mine" / "first" / "index.html").exists()
     assert not (project / "reports").exists()
+    task = reproduce.plan(["01"], parameters={"report_dir": "mine/../other/."})[0]
+    assert task.report == str(project / "other")
+
+
+def test_a_folder_of_one_s_own_is_refused_and_kept(project, monkeypatch):
+    mine = project / "mine"
+    mine.mkdir()
+    assert reproduce.run(["01"], parameters={"report_dir": "mine"})[0].state == "finished"
+    (mine / ".ipynb_checkpoints").mkdir()  # who reads a report in Jupyter leaves this
+    again = reproduce.run(["01"], parameters={"report_dir": "mine"}, force=True)[0]
+    assert again.state == "finished"
+    (mine / "thesis.tex").write_text("years of work")
+    (project / "link").symlink_to("mine")
+    (project / "file").write_text("a file")
+    monkeypatch.setattr(worker.Running, "execute", lambda _: pytest.fail("it ran"))
+    for place, words in (
+        ("mine", "mine holds thesis.tex, which is no part of a report"),
+        ("link", "link is a link or a file, not a folder"),
+        ("file", "file is a link or a file, not a folder"),
+    ):
+        for options in ({"force": True}, {"dry_run": True}):
+            outcome = reproduce.run(["01"], parameters={"report_dir": place}, **options)[0]
+            assert outcome.state == "refused"
+            assert words in outcome.note and "-p report_dir FOLDER" in outcome.note
+    assert (mine / "thesis.tex").read_text() == "years of work"
+    assert (project / "link").is_symlink() and (project / "file").read_text() == "a file"
+
+
+def test_what_is_put_into_a_report_while_it_is_made_is_kept(project, monkeypatch):
+    report, play = project / "reports/laptop/01_good", worker.Running.execute
+
+    def execute(running):
+        play(running)
+        (running.task.partial / "of the notebook.txt").write_text("")
+        report.mkdir(parents=True, exist_ok=True)
+        (report / "notes.txt").write_text("seen")
+
+    monkeypatch.setattr(worker.Running, "execute", execute)
+    outcome = reproduce.run(["01"])[0]
+    assert outcome.state == "failed" and "holds notes.txt" in outcome.note
+    (report / "notes.txt").rename(project / "notes.txt")
+    assert reproduce.run(["01"])[0].state == "skipped"  # nothing was lost: the run is published
+    assert (report / "of the notebook.txt").exists()
+    monkeypatch.setattr(worker.Running, "execute", play)
+    assert reproduce.run(["01"], force=True)[0].state == "finished"
+
+
+def test_only_real_folders_are_emptied(project):
+    keep = project / "keep"
+    keep.mkdir()
+    (keep / "a").write_text("a")
+    for name in ("link", "file"):
+        place = project / name
+        place.symlink_to(keep) if name == "link" else place.write_text("")
+        stamps._remove(place)
+        assert not os.path.lexists(place)
+    stamps._remove(project / "nothing")
+    assert (keep / "a").exists()
 
 
 def test_a_folder_of_data_is_part_of_the_stamp(project):
@@ -303,6 +410,28 @@ def test_a_folder_of_data_is_part_of_the_stamp(project):
     (photos / "b.png").write_bytes(b"2")
     foretold = reproduce.run(["01"], parameters=given, dry_run=True)[0]
     assert foretold.note.startswith("data changed")
+
+
+def test_photos_behind_a_pattern_are_part_of_the_stamp(project, monkeypatch):
+    (project / "holiday").mkdir()
+    parameters = PARAMETERS + 'photos: str = ""\nshow: list[str] = []\n'
+    tiny.write(project, "01_good", "# Good", parameters, "print(1)")
+    given = {"photos": "holiday/*.jpg", "show": "*"}
+    assert reproduce.run(["01"], parameters=given)[0].state == "finished"
+    (project / "holiday/a.png").write_bytes(b"1")
+    (project / "what show is not about.txt").write_text("")
+    assert reproduce.run(["01"], parameters=given)[0].state == "skipped"
+    (project / "holiday/a.jpg").write_bytes(b"1")
+    foretold = reproduce.run(["01"], parameters=given, dry_run=True)[0]
+    assert foretold.note.startswith("data changed")
+    assert reproduce.run(["01"], parameters=given)[0].state == "finished"
+    assert reproduce.run(["01"], parameters=given)[0].state == "skipped"
+    (project / "b[1].jpg").write_bytes(b"1")
+    (project / "b1.jpg").write_bytes(b"1")
+    task = reproduce.plan(["01"], parameters={"photos": "b[1].jpg"})[0]
+    assert [row[0][0] for row in map(stamps._listing, tasks.named_paths(task).values())] == [
+        str(project / "b[1].jpg")
+    ]
 
 
 def test_a_partial_run_of_other_code_is_not_continued(project):
@@ -331,6 +460,18 @@ def test_a_failing_run_keeps_the_report_before_it(project, monkeypatch):
     again = reproduce.run(["01"], force=True)[0]
     assert (again.state, again.note) == ("failed", "in 'Training': NonFiniteLoss: loss is nan")
     assert (project / "reports/laptop/01_good/index.html").read_text() == before
+
+
+def test_checkpoints_are_gone_before_the_report_stands(project, monkeypatch):
+    report = project / "reports" / "laptop" / "01_good"
+    partial = tasks.neighbour(report, "partial")
+    (partial / "checkpoints").mkdir(parents=True)
+    (partial / "checkpoints/a.checkpoint.safetensors").write_text("large")
+    files.write_json(partial / stamps.STAMP, {"finished": "2025-01-01 00:00"})
+    monkeypatch.setattr(stamps, "_remove", lambda _: 1 / 0)  # killed just after the rename
+    with pytest.raises(ZeroDivisionError):
+        stamps.publish(partial, report)
+    assert [path.name for path in report.iterdir()] == [stamps.STAMP]
 
 
 @pytest.mark.parametrize("killed_after", ["moving the old aside", "moving both"])
@@ -374,6 +515,7 @@ def test_stale_locks_are_taken_over(project):
         file.write_text(json.dumps(holder))
         with stamps.lock(report):
             assert json.loads(file.read_text())["pid"] == os.getpid()
+            assert not file.stat().st_mode & 0o133
         assert not file.exists()
     file.write_text("")  # just being written, or left by a crash
     with pytest.raises(reproduce.RunError, match="just starting"), stamps.lock(report):
@@ -411,6 +553,7 @@ def test_trouble_with_the_disk_is_one_line(project, monkeypatch):
         ("NoSuchKernel", "No such kernel named python3", "pip install ipykernel"),
         ("OSError", "[Errno 28] No space left on device", "the disk is full"),
         ("OSError", "[Errno 30] Read-only file system: 'x'", "-p report_dir FOLDER"),
+        ("PermissionError", "[Errno 13] Permission denied: 'x'", "-p report_dir FOLDER"),
         ("ValueError", "first\nsecond", "in 'Data': ValueError: first second"),
     ],
 )
@@ -424,6 +567,28 @@ def test_an_unfinished_record_is_no_report(project):
     outcome = reproduce.run(["01"])[0]
     assert outcome.state == "failed"
     assert "there is no metrics.json" in outcome.note
+
+
+def test_a_real_record_does_not_name_the_partial_place(project, monkeypatch):
+    play = worker.Running.execute
+
+    def execute(running):
+        play(running)
+        partial = running.task.partial
+        record.write(
+            partial,
+            **tiny.METRICS,
+            parameters={"seed": 1, "report_dir": str(partial)},
+            seconds={"training": 1.0},
+            machine=machine.prepare("cpu", "fp32", "small", seed=0, threads=1),
+            weights_origin="trained here",
+        )
+
+    monkeypatch.setattr(worker.Running, "execute", execute)
+    assert reproduce.run(["01"])[0].state == "finished"
+    text = (project / "reports/laptop/01_good/run.json").read_text()
+    assert json.loads(text)["parameters"] == {"seed": 1, "report_dir": ""}
+    assert "partial" not in text
 
 
 def test_scrub_knows_where_a_path_ends():
@@ -440,6 +605,11 @@ def test_folders_named_by_parameters_lose_their_path(project, tmp_path_factory):
     task = reproduce.plan(["01"], parameters={"data": str(photos)})[0]
     places = neutral.neutral_places(task)
     assert neutral.scrub(f"{photos}/a.png", places) == "roses/a.png"
+    (photos / "a.png").write_bytes(b"1")
+    for folder in (str(photos), os.path.relpath(photos)):
+        task = reproduce.plan(["01"], parameters={"data": f"{folder}/*.png"})[0]
+        places = neutral.neutral_places(task)
+        assert neutral.scrub(f"{folder}/*.png {photos}/a.png", places) == "roses/*.png roses/a.png"
 
 
 def test_progress_joins_cells_and_training(project):
@@ -478,6 +648,31 @@ def test_a_log_gets_lines_now_and_then(project, monkeypatch, capsys):
         "01_good: starts (new; about 3 min 20 s, as on 2025-01-02)\n"
         "01_good: Data, cell 1/2, 0 s, about 3 min 20 s left\n"
     )
+
+
+def test_the_bar_of_a_notebook_that_ends_meanwhile_stays_away(project, monkeypatch):
+    task = reproduce.plan(["01"])[0]
+    running = worker.Running(task, outlook.expectation(task), began=time.monotonic())
+    shown = board.Board([running])
+    shown.live = True
+
+    def end():
+        running.began = 0.0
+        shown.end(reproduce.Outcome("01_good", "finished"))
+
+    ending = threading.Thread(target=end)
+
+    def progress():
+        ending.start()
+        ending.join(0.3)
+        return 0.5, "half"
+
+    monkeypatch.setattr(running, "progress", progress)
+    shown.draw()
+    ending.join()
+    assert shown.bars == {}
+    shown.draw()
+    assert shown.bars == {}
 
 
 def test_durations_are_words():

@@ -37,7 +37,6 @@ def executed(request, tmp_path_factory):
     return request.param, out
 
 
-@pytest.mark.xdist_group("executed")
 def test_a_smoke_run_leaves_a_valid_report(executed):
     name, out = executed
     metrics, run = record.read(out / "report")
@@ -47,7 +46,6 @@ def test_a_smoke_run_leaves_a_valid_report(executed):
     assert list((out / "report" / "figures").glob("*.png"))
 
 
-@pytest.mark.xdist_group("executed")
 def test_every_picture_has_alt_text_and_every_cell_ran(executed):
     cells = json.loads((executed[1] / "executed.ipynb").read_text())["cells"]
     code = [c for c in cells if c["cell_type"] == "code"]
@@ -58,7 +56,6 @@ def test_every_picture_has_alt_text_and_every_cell_ran(executed):
     assert ["".join(o["text"]) for o in said] == []
 
 
-@pytest.mark.xdist_group("executed")
 def test_nbval_finds_the_same_outputs_again(executed):
     command = [
         sys.executable,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import os
@@ -54,6 +55,8 @@ class Toy:
         self.pause = pause
         self.fail_at: int | None = None
         self.interrupt_at: int | None = None
+        self.hang_at: int | None = None
+        self.spoil_at: int | None = None
         self.poison: dict[int, float] = {}
         self.after: list[bytes] = []
 
@@ -62,12 +65,14 @@ class Toy:
             raise RuntimeError("power cut")
         if index == self.interrupt_at:
             os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(self.pause)
+        time.sleep(3600 if index == self.hang_at else self.pause)
         rgb = batch.float() / 255 + 0.01 * random.random() + 0.01 * np.random.rand()
         loss = (self.net(rgb) - rgb).abs().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if index == self.spoil_at:
+            self.net[0].weight.data[0] = math.nan
         report = {"l1": loss + self.poison.get(index, 0.0)}
         return report if index % 2 else {**report, "even": 2 * loss}
 
@@ -197,24 +202,22 @@ CHILD = """
 import sys
 from pathlib import Path
 import test_training
-toy = test_training.Toy(pause=float(sys.argv[2]))
-history = toy.run(Path(sys.argv[1]), steps=40, checkpoint_seconds=0)
+toy = test_training.Toy()
+toy.hang_at = 30  # it cannot finish before it is killed
+toy.run(Path(sys.argv[1]), steps=40, checkpoint_seconds=0)
 """
+HERE = Path(__file__).parent
+PATHS = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
 
 
 def test_a_killed_process_resumes_bit_identically(tmp_path):
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
-    command = [sys.executable, "-c", CHILD, str(tmp_path), "0.05"]
-    child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    child = subprocess.Popen(command, env={**os.environ, **PATHS})
     checkpoint = tmp_path / "toy.checkpoint.safetensors"
     try:
-        for _ in range(1500):
-            if checkpoint.exists() or child.poll() is not None:
-                break
-            time.sleep(0.02)
-        time.sleep(0.1)
-        assert child.poll() is None, "the child ended before it could be killed"
+        while not checkpoint.exists() and child.poll() is None:
+            time.sleep(0.01)
+        assert child.poll() is None, "the child ended by itself"
     finally:
         child.kill()  # SIGKILL: nothing of the child's runs any more
         child.wait()
@@ -222,7 +225,7 @@ def test_a_killed_process_resumes_bit_identically(tmp_path):
     resumed, whole = Toy(), Toy()
     expected = whole.run(steps=40)
     history = resumed.run(tmp_path, steps=40)
-    assert 0 < history.resumed_at < 40
+    assert 0 < history.resumed_at <= 30
     assert series(history) == series(expected)
     paths = tmp_path / "resumed.safetensors", tmp_path / "whole.safetensors"
     for toy, path in zip((resumed, whole), paths, strict=True):
@@ -337,6 +340,136 @@ def test_a_checkpoint_of_another_shape_is_set_aside(tmp_path, capfd):
     assert "another network or optimizer" in capfd.readouterr().err
 
 
+def test_a_checkpoint_of_another_kind_of_device_is_set_aside(tmp_path):
+    toy, said = Toy(), []
+    toy.run(tmp_path)
+    parts = {"net": toy.net}, {"adam": toy.optimizer}
+    keeper = training._Keeper("toy", tmp_path, *parts, torch.device("cuda"), None)
+    assert keeper.restore(12, True, said.append) is None
+    assert "toy: the checkpoint was made on cpu, this run is on cuda; it is kept as" in said[0]
+    assert (tmp_path / "toy.checkpoint.previous.safetensors").exists()
+
+
+def test_the_generator_of_an_apple_gpu_is_saved_and_restored(monkeypatch):
+    device, restored = torch.device("mps"), []
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.tensor([7]))
+    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
+    training._set_random_states(*training._random_states(device), device)
+    assert restored == [torch.tensor([7])]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+def test_a_single_number_is_resumed_on_a_gpu(tmp_path, optimizer):
+    places = []
+    for steps in (3, 6):
+        number = nn.Module()
+        number.value = nn.Parameter(torch.tensor(1.0, device="cuda"))
+        kind = getattr(torch.optim, optimizer)([number.value], lr=0.1)
+
+        def step(batch, index, number=number, kind=kind):
+            number.value.grad = torch.ones_like(number.value)
+            kind.step()
+            return {"value": number.value}
+
+        here = machine.prepare("cuda", "fp32", "small")
+        parts = {"modules": {"number": number}, "optimizers": {"one": kind}, "machine": here}
+        training.run("one", step, batches=None, steps=steps, folder=tmp_path, **parts)
+        state = kind.state[number.value]
+        places.append({key: str(v.device) for key, v in state.items() if torch.is_tensor(v)})
+    assert places[0] == places[1]
+
+
+# ------------------------------------------------------------------------- the code that trains
+
+CODE = """
+from torch import nn
+RATE = 0.1
+class Net(nn.Module):
+    WIDTH = 3
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+    def forward(self, batch):
+        "Double."
+        return 2 * batch
+def helped(loss, factor=2.0):
+    return RATE * loss * factor  # a comment
+def step(batch, index):
+    return {"l1": helped(1.0 if index in {"a", "b", "c", "d", 3} else 2.0)}
+"""
+
+
+def coded(old: str = "", new: str = "") -> dict:
+    assert CODE.count(old or "class Net") == 1
+    scope = {"torch": torch, "__name__": "coded"}
+    exec(CODE.replace(old, new) if old else CODE, scope)
+    return scope
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('{"l1": h', '{"l2": h'),  # the step
+        ('"d", 3}', '"d", 4}'),
+        ("RATE * loss * factor", "RATE * loss + factor"),  # what it calls
+        ("factor=2.0", "factor=3.0"),
+        ("RATE = 0.1", "RATE = 0.2"),
+        ("return 2 * batch", "return 3 * batch"),  # the network
+        ("WIDTH = 3", "WIDTH = 4"),
+    ],
+)
+def test_a_checkpoint_of_other_code_is_set_aside(tmp_path, capfd, old, new):
+    def run(scope: dict) -> History:
+        parts = {"modules": {"net": scope["Net"]()}, "optimizers": {}, "machine": Toy().machine}
+        return training.run("coded", scope["step"], batches=None, steps=2, folder=tmp_path, **parts)
+
+    run(coded())
+    assert run(coded()).resumed_at == 2
+    assert run(coded("# a comment", "# another")).resumed_at == 2
+    assert run(coded("Double.", "Two of them.")).resumed_at == 2
+    capfd.readouterr()
+    assert run(coded(old, new)).resumed_at is None
+    assert "coded: the code that trains has changed; it is kept as" in capfd.readouterr().err
+
+
+class Edited(Toy):
+    def __init__(self) -> None:
+        """Where a method comes from is all that differs."""
+
+    def run(self) -> None:
+        """Not the step, but of its class."""
+
+
+def test_methods_partials_and_decorated_steps_stand_for_their_code():
+    toy, other, digest = Toy(), Edited(), training._code_digest
+    assert digest(toy.step) == digest(Toy().step) != digest(other.step)
+    assert digest(functools.partial(toy.step, index=1)) == digest(toy.step)
+    assert digest(torch.no_grad()(coded()["step"])) == digest(coded()["step"])
+    assert digest(lambda: toy.step()) != digest(lambda: other.step())
+    called, step = coded(), coded()["step"]
+    assert digest(lambda: step()) != digest(lambda: called())
+    assert digest(nn.ReLU().forward) == digest(nn.GELU()) == digest(None), "torch's own code"
+
+
+DIGEST = """
+import test_training as t
+print(t.training._code_digest(t.Toy().step, t.coded()["step"], t.coded()["Net"]()))
+"""
+
+
+def test_the_digest_of_code_is_the_same_in_every_process():
+    step = coded()["step"]
+    for index in range(5000):  # Python rewrites code that is run often
+        step(None, index)
+    here = training._code_digest(Toy().step, step, coded()["Net"]())
+    for seed in ("1", "2"):
+        environment = {**os.environ, **PATHS, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", DIGEST]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == here
+
+
 def test_a_fingerprint_survives_json(tmp_path):
     fingerprint = {"sizes": (1, 2), "path": Path("a"), 3: "three"}
     Toy().run(tmp_path, fingerprint=fingerprint)
@@ -353,6 +486,7 @@ def test_a_full_disk_warns_once_and_training_goes_on(tmp_path, capfd, monkeypatc
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    monkeypatch.setenv("COLORLIB_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.setattr(files.os, "fsync", full)
     capfd.readouterr()
     history = Toy().run(tmp_path, checkpoint_seconds=0)
@@ -374,15 +508,7 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, va
 
 def test_a_non_finite_weight_never_reaches_a_checkpoint(tmp_path):
     toy = Toy()
-    step = toy.step
-
-    def poisoned(batch, index):
-        report = step(batch, index)
-        if index == 3:
-            toy.net[0].weight.data[0] = math.nan
-        return report
-
-    toy.step = poisoned
+    toy.spoil_at = 3
     with pytest.raises(NonFiniteLoss, match="a weight of 'net' is not finite after step 4"):
         toy.run(tmp_path, checkpoint_seconds=0)
     assert Toy().run(tmp_path).resumed_at == 3
@@ -538,6 +664,27 @@ def test_weights_without_info_are_named(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="without our info"):
         training.read_info(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("info", ['{"row": "un', "[1]"])
+def test_a_damaged_info_ends_in_one_line(tmp_path, info):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"info": info})
+    with pytest.raises(WeightsError, match=r"a\.safetensors: the info in .* damaged") as caught:
+        training.read_info(tmp_path / "a.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_old_foreign_weights_without_counts_of_batches_load(tmp_path):
+    saved, loaded = network(), network()
+    saved[1].running_mean.fill_(5.0)
+    loaded[1].num_batches_tracked.fill_(9)
+    state = {k: v for k, v in saved.state_dict().items() if "num_batches_tracked" not in k}
+    torch.save(state, tmp_path / "old.pth")
+    training.load_weights(tmp_path / "old.pth", loaded)
+    assert torch.equal(loaded[0].weight, saved[0].weight)
+    assert loaded[1].running_mean[0] == 5 and loaded[1].num_batches_tracked == 9
 
 
 def test_foreign_weights_are_read_without_running_code(tmp_path):

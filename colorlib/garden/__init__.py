@@ -8,6 +8,7 @@ the grey picture is the same whichever way it fell.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,12 +55,17 @@ class Garden:
 
 
 def render(
-    count: int, size: int, seed: int = 0, kind: str = "flowers", width: int | None = None
+    count: int,
+    size: int,
+    seed: int = 0,
+    kind: str = "flowers",
+    width: int | None = None,
+    progress: Callable[[], object] | None = None,
 ) -> Garden:
     """Render `count` pictures of height `size` and width `width` (default: `size`), 8..4096 pixels.
 
     Picture i depends only on (seed, kind, i, size, width). Kinds: "flowers", "landscapes", "mixed"
-    (two thirds flowers) or the name of a species.
+    (two thirds flowers) or the name of a species. `progress` is called after each picture.
     """
     width = size if width is None else width
     if kind not in KINDS:
@@ -75,6 +81,8 @@ def render(
     for index in range(count):
         rgb[index], labels[index], colour = _picture(seed, kind, index, size, width)
         colours.append(colour)
+        if progress is not None:
+            progress()
     return Garden(rgb, labels, LEGEND, tuple(colours))
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from colorlib import files, notebooks, pages
-from colorlib.pages import read_json
+from colorlib.files import read_json
 from colorlib.reproduce import neutral, stamps
 from colorlib.reproduce.board import Board, columns, duration
 from colorlib.reproduce.outlook import expectation, status
-from colorlib.reproduce.tasks import RunError, Task, plan, turn
+from colorlib.reproduce.tasks import RunError, Task, at_once, plan, turn
 from colorlib.reproduce.worker import PROGRESS, Running, one_line
 
 __all__ = ["Outcome", "RunError", "Task", "columns", "plan", "run", "status", "table"]
@@ -66,7 +66,7 @@ def run(
     try:
         for number in (0, 1, 2):
             group = [running for running in runnings if turn(running.task.name)[0] == number]
-            outcomes += _run_group(group, jobs, force, board)
+            outcomes += _run_group(group, at_once(number, jobs), force, board)
     finally:
         board.close()
     return outcomes
@@ -114,6 +114,7 @@ def _make(running: Running, force: bool, board: Board) -> Outcome:
     """Skip, or execute, check and publish one task, under its lock."""
     task, report = running.task, Path(running.task.report)
     stamps.recover(report)
+    stamps.refuse_foreign(report)
     current = stamps.stamp(task)
     why = stamps.changes(report, current)
     if why is None and not force:
@@ -126,8 +127,9 @@ def _make(running: Running, force: bool, board: Board) -> Outcome:
     running.execute()
     _finish(task, running.seconds)
     finished = {"finished": time.strftime("%Y-%m-%d %H:%M"), "seconds": round(running.seconds, 1)}
-    executed = {"executed": stamps.executed_digest(task.partial)}
-    files.write_json(task.partial / stamps.STAMP, {"parts": current, **finished, **executed})
+    left = {"executed": stamps.executed_digest(task.partial)}
+    left["files"] = sorted(path.name for path in task.partial.iterdir())
+    files.write_json(task.partial / stamps.STAMP, {"parts": current, **finished, **left})
     stamps.publish(task.partial, report)
     return Outcome(
         task.name,
@@ -147,9 +149,10 @@ def _finish(task: Task, seconds: float) -> None:
     neutral.scrub_notebook(partial / "notebook.ipynb", places, task)
     metrics, run = partial / "metrics.json", partial / "run.json"
     if run.exists():
-        files.write_json(
-            run, {**neutral.scrub(read_json(run), places), "wall_seconds": round(seconds, 1)}
-        )
+        content = neutral.scrub(read_json(run), places)
+        if "report_dir" in content.get("parameters", {}):
+            content["parameters"]["report_dir"] = ""  # as in the notebook: it names the partial
+        files.write_json(run, {**content, "wall_seconds": round(seconds, 1)})
     try:
         if metrics.exists():
             content = neutral.scrub(read_json(metrics), places)
@@ -181,7 +184,13 @@ def disk_problem(error: OSError, report: Path) -> str:
 
 def _foretell(task: Task, force: bool) -> Outcome:
     """Say what a run would do and take."""
-    why = stamps.changes(Path(task.report), stamps.stamp(task))
+    report = Path(task.report)
+    try:
+        stamps.refuse_foreign(report)
+        why = stamps.changes(report, stamps.stamp(task))
+    except (RunError, OSError) as error:
+        note = disk_problem(error, report) if isinstance(error, OSError) else str(error)
+        return Outcome(task.name, "refused", note=note, report=task.report)
     if why is None and not force:
         return Outcome(task.name, "skipped", note="unchanged", report=task.report)
     expected = expectation(task)

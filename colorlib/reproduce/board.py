@@ -50,26 +50,30 @@ class Board:
 
     def draw(self) -> None:
         """Show how far each running notebook is."""
-        for running in [r for r in self.runnings if r.began]:
-            fraction, words = running.progress()
-            name = running.task.name
-            if self.live:
-                self._bar(name, fraction, words)
-            elif time.monotonic() - self.said.get(name, 0) >= self.EVERY:
-                self.say(f"{name}: {words}")
-                self.said[name] = time.monotonic()
+        for running in self.runnings:
+            with self.guard:  # so that none ends between being asked and being shown
+                if running.began:
+                    self._show(running)
+
+    def _show(self, running: Running) -> None:
+        fraction, words = running.progress()
+        name = running.task.name
+        if self.live:
+            self._bar(name, fraction, words)
+        elif time.monotonic() - self.said.get(name, 0) >= self.EVERY:
+            self.say(f"{name}: {words}")
+            self.said[name] = time.monotonic()
 
     def _bar(self, name: str, fraction: float, words: str) -> None:
         from tqdm import tqdm
 
-        with self.guard:
-            if name not in self.bars:
-                shape = "{bar:16} {desc}"
-                options = {"leave": False, "dynamic_ncols": True, "file": sys.stderr}
-                self.bars[name] = tqdm(total=1.0, bar_format=shape, **options)
-            bar = self.bars[name]
-            bar.n = min(1.0, fraction)
-            bar.set_description_str(f"{name}: {words}")
+        if name not in self.bars:
+            shape = "{bar:16} {desc}"
+            options = {"leave": False, "dynamic_ncols": True, "file": sys.stderr}
+            self.bars[name] = tqdm(total=1.0, bar_format=shape, **options)
+        bar = self.bars[name]
+        bar.n = min(1.0, fraction)
+        bar.set_description_str(f"{name}: {words}")
 
     def end(self, outcome: Outcome) -> None:
         """Say what became of a notebook."""

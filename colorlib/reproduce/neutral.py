@@ -31,11 +31,18 @@ def neutral_places(task: Task) -> dict[str, str]:
         report: name,
         task.partial: name,
     }
-    named = named_paths(task)
+    named = dict(_existing(text, path) for text, path in named_paths(task).items())
     places = {path: path.name for path in named.values()} | places
     both = {str(form): to for path, to in places.items() for form in (path, path.resolve())}
     both |= {text: path.name for text, path in named.items() if os.sep in text}
     return {path: both[path] for path in sorted(both, key=len, reverse=True) if len(path) > 1}
+
+
+def _existing(text: str, path: Path) -> tuple[str, Path]:
+    """Cut a glob pattern, and the text that gave it, back to the folder it looks in."""
+    while not os.path.exists(path):
+        text, path = os.path.dirname(text), path.parent
+    return text, path
 
 
 def scrub(value: Any, places: dict[str, str]) -> Any:

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from colorlib import files, notebooks
-from colorlib.pages import read_json
-from colorlib.reproduce.stamps import STAMP, changes, stamp
-from colorlib.reproduce.tasks import Task, make_task
+from colorlib.files import read_json
+from colorlib.reproduce.stamps import STAMP, code, moved
+from colorlib.reproduce.tasks import Task
 
 EXPECTED = {  # seconds, MiB of memory, MiB on disk: for a notebook that has no report yet
     "smoke": (30, 1500, 50),
@@ -36,15 +36,15 @@ def expectation(task: Task) -> Expectation:
     report = Path(task.report)
     committed = files.root() / "reports" / task.profile / task.name
     for folder in (report, committed):
-        recorded = read_json(folder / "run.json")
+        recorded, stamp = read_json(folder / "run.json"), read_json(folder / STAMP)
         parts = [v for v in recorded.get("seconds", {}).values() if isinstance(v, (int, float))]
         seconds = recorded.get("wall_seconds") or max(parts, default=0)
-        seconds = read_json(folder / STAMP).get("seconds") or seconds
+        seconds = stamp.get("seconds") or seconds
         if seconds:
             memory = max(recorded.get("memory_mib", {}).values(), default=0)
             size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 2**20
-            source = f"as on {str(recorded.get('date', 'an earlier day'))[:10]}"
-            return Expectation(seconds, memory, size, source)
+            date = str(recorded.get("date") or stamp.get("finished") or "")[:10]
+            return Expectation(seconds, memory, size, f"as on {date or 'an earlier day'}")
     return Expectation(*EXPECTED[task.profile], "a guess, never run yet", measured=False)
 
 
@@ -56,7 +56,7 @@ def status() -> list[tuple[str, str, str, str, str]]:
             report = files.root() / "reports" / profile / name
             if report.is_dir():
                 date, age = _age(report)
-                state = "your own" if profile == "local" else _code_state(report, name, profile)
+                state = "your own" if profile == "local" else _code_state(report, name)
                 rows.append((name, profile, date, age, state))
     return rows
 
@@ -74,18 +74,22 @@ def _age(report: Path) -> tuple[str, str]:
     return f"{made:%Y-%m-%d}", age
 
 
-def _code_state(report: Path, name: str, profile: str) -> str:
+def _code_state(report: Path, name: str) -> str:
     """Say whether a report is of the present code: by its local stamp, else by its git commit."""
-    if (report / STAMP).exists():
-        why = changes(report, stamp(make_task(name, profile, {}, 1)))
+    if parts := read_json(report / STAMP).get("parts"):
+        try:
+            why = moved(parts, code(name))
+        except notebooks.NotebookError:
+            return "of unknown code"
         return f"older: {why}" if why else "current"
     git = read_json(report / "run.json").get("git", {})
     if git.get("dirty"):
         return "of code that was not committed"
     commit = git.get("commit", "none")
-    since = ["git", "diff", "--quiet", commit, "--", f"notebooks/{name}.ipynb", "colorlib"]
+    since = ("diff", "--quiet", commit, "--", f"notebooks/{name}.ipynb", "colorlib")
     try:
-        code = subprocess.run(since, cwd=files.root(), capture_output=True).returncode
-    except OSError:
-        code = -1
-    return {0: "current", 1: "older: code changed since its commit"}.get(code, "of unknown code")
+        files.git(files.root(), *since)
+    except (OSError, subprocess.SubprocessError) as error:
+        changed = getattr(error, "returncode", None) == 1
+        return "older: code changed since its commit" if changed else "of unknown code"
+    return "current"

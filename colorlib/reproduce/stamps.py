@@ -12,25 +12,36 @@ from pathlib import Path
 from typing import Any
 
 from colorlib import files, notebooks
-from colorlib.pages import read_json
-from colorlib.reproduce.tasks import READS, RunError, Task, named_paths, neighbour, reports_read
+from colorlib.files import read_json
+from colorlib.reproduce import tasks
+from colorlib.reproduce.tasks import READS, RunError, Task, neighbour
 
 STAMP = ".stamp.json"
+REPORT = ("notebook.ipynb", "index.html", "metrics.json", "run.json", "figures", "weights")
+REPORT += ("checkpoints", STAMP, ".ipynb_checkpoints", ".DS_Store")  # the last: of who reads it
 OUTSIDE = ("__main__", "cli", "colorizing", "compare", "pages")  # no result depends on them
 
 
 def stamp(task: Task) -> dict[str, str]:
     """Digest everything a run depends on; the keys name the parts."""
-    cells = notebooks.cells(notebooks.path(task.name))
-    source = [[cell["cell_type"], cell["source"], cell["tags"]] for cell in cells]
     parts = {
-        "notebook": source,
         "parameters": task.parameters,
-        "data": [_listing(path) for path in named_paths(task).values()],
-        "colorlib": [[path.name, files.sha(path)] for path in _modules()],
+        "data": [_listing(path) for path in tasks.named_paths(task).values()],
     }
     if task.name[:2] in READS:
-        parts["the reports it reads"] = [_metrics_digest(p) for p in reports_read(task)]
+        parts["the reports it reads"] = [_metrics_digest(p) for p in tasks.reports_read(task)]
+    return {**code(task.name), **_digests(parts)}
+
+
+def code(name: str) -> dict[str, str]:
+    """Digest the code a run depends on: its notebook and colorlib."""
+    cells = notebooks.cells(notebooks.path(name))
+    source = [[cell["cell_type"], cell["source"], cell["tags"]] for cell in cells]
+    modules = [[path.name, files.sha(path)] for path in _modules()]
+    return _digests({"notebook": source, "colorlib": modules})
+
+
+def _digests(parts: dict[str, Any]) -> dict[str, str]:
     return {key: files.sha(json.dumps(part).encode()) for key, part in parts.items()}
 
 
@@ -42,8 +53,11 @@ def _modules() -> list[Path]:
 
 
 def _listing(path: Path) -> list[list[Any]]:
-    """List name, size and time of change of a file, or of all files of a folder."""
-    found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """List name, size and time of change of a file, or of all files of a folder or pattern."""
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.is_file())
+    else:
+        found = tasks.matches(path) or [path]
     return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
 
 
@@ -61,7 +75,11 @@ def changes(report: Path, current: dict[str, str]) -> str | None:
         return "not run by this checkout"
     if old.get("executed") != executed_digest(report):
         return "the report was changed"
-    parts = old.get("parts", {})
+    return moved(old.get("parts", {}), current)
+
+
+def moved(parts: dict[str, str], current: dict[str, str]) -> str | None:
+    """Name the parts that are no longer what they were; None when all are."""
     changed = [key for key, digest in current.items() if parts.get(key) != digest]
     return f"{' and '.join(changed)} changed" if changed else None
 
@@ -86,18 +104,30 @@ def prepare(task: Task, current: dict[str, str]) -> None:
     files.write_json(partial / STAMP, {"parts": current})
 
 
+def refuse_foreign(report: Path) -> None:
+    """Refuse a place that holds anything but a report: publishing would take it away."""
+    mend = "choose another place with -p report_dir FOLDER"
+    if report.is_symlink() or (report.exists() and not report.is_dir()):
+        raise RunError(f"{report} is a link or a file, not a folder; {mend}")
+    ours = (*REPORT, *read_json(report / STAMP).get("files", ()))
+    found = sorted(path.name for path in report.iterdir()) if report.exists() else []
+    if foreign := [name for name in found if name not in ours]:
+        raise RunError(f"{report} holds {foreign[0]}, which is no part of a report; {mend}")
+
+
 def publish(partial: Path, report: Path) -> None:
     """Rename a whole run to its report; the one before it stays until the new one stands."""
+    refuse_foreign(report)
+    for checkpoint in sorted(partial.rglob("*.checkpoint*")):
+        checkpoint.unlink()  # what was trained stands in weights/
+        with contextlib.suppress(OSError):  # not empty
+            checkpoint.parent.rmdir()
     old = neighbour(report, "old")
     if report.exists():
         _remove(old)
         report.rename(old)
     partial.rename(report)
     _remove(old)
-    for checkpoint in sorted(report.rglob("*.checkpoint*")):
-        checkpoint.unlink()  # what was trained stands in weights/
-        with contextlib.suppress(OSError):  # not empty
-            checkpoint.parent.rmdir()
 
 
 def recover(report: Path) -> None:
@@ -110,9 +140,11 @@ def recover(report: Path) -> None:
     _remove(old)
 
 
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -137,7 +169,7 @@ def lock(report: Path) -> Iterator[None]:
 def _create(file: Path, content: str) -> bool:
     """Create a file that must not exist; False when it does."""
     try:
-        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
     with os.fdopen(handle, "w") as stream:

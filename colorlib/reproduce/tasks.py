@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 from colorlib import files, notebooks
 
 READS = {"06": ("01", "02", "03", "04", "05")}  # notebooks that read other reports: they come late
-NO_PATHS = ("profile", "device", "precision", "report_dir")
+NO_PATHS = ("profile", "device", "precision", "report_dir", "show")
 ALONE = ("07",)  # measures speed: comes last, with nothing beside it
 
 
@@ -49,11 +51,13 @@ def plan(
     wanted = dict.fromkeys(map(notebooks.full_name, names)) or notebooks.names()
     if not wanted:
         raise notebooks.NotebookError(f"there is no notebook in {files.root() / 'notebooks'}")
-    jobs = min(jobs, len(wanted))
+    beside = Counter(turn(name)[0] for name in wanted)
     tasks, problems = [], []
     for name in wanted:
         try:
-            tasks.append(make_task(name, profile, dict(parameters or {}), jobs))
+            group = turn(name)[0]
+            sharing = at_once(group, min(jobs, beside[group]))
+            tasks.append(make_task(name, profile, dict(parameters or {}), sharing))
         except notebooks.NotebookError as error:
             problems.append(str(error))
     if problems:
@@ -71,8 +75,8 @@ def make_task(name: str, profile: str, given: dict[str, Any], jobs: int) -> Task
     values = {**profile_parameters(name, profile), **given, "profile": profile}
     values = notebooks.check_types(name, {"report_dir": "", **values})
     chosen = values.pop("report_dir")
-    report = Path(chosen).expanduser() if chosen else files.root() / "reports" / profile / name
-    return Task(name, profile, values, str(report.absolute()), os.getcwd(), _share(jobs))
+    report = os.path.expanduser(chosen) or files.root() / "reports" / profile / name
+    return Task(name, profile, values, os.path.abspath(report), os.getcwd(), _share(jobs))
 
 
 def profile_parameters(name: str, profile: str) -> dict[str, Any]:
@@ -97,19 +101,28 @@ def profile_parameters(name: str, profile: str) -> dict[str, Any]:
 
 def _share(jobs: int) -> int:
     """Return the threads of each of several processes; 0 leaves it to the notebook's own rule."""
-    from colorlib import machine
-
     if jobs == 1 or os.environ.get("COLORLIB_THREADS"):
         return 0
+    from colorlib import machine  # it imports torch
+
     return max(1, min(machine.physical_cores() // jobs, machine.MOST_THREADS))
 
 
 def turn(name: str) -> tuple[int, str]:
+    """Return when a notebook runs: the number of its group, then its name."""
     return (2 if name[:2] in ALONE else 1 if name[:2] in READS else 0, name)
 
 
+def at_once(group: int, jobs: int) -> int:
+    """Return how many notebooks of a group run side by side when `jobs` may."""
+    return 1 if group == 2 else jobs
+
+
 def named_paths(task: Task) -> dict[str, Path]:
-    """Find the files and folders that the parameters name; data sets known by name are none."""
+    """Find the files, folders and glob patterns of files that the parameters name.
+
+    Data sets known by name are none.
+    """
     from colorlib import downloads
 
     values = {key: p.default for key, p in notebooks.parameters(task.name).items()}
@@ -123,10 +136,17 @@ def named_paths(task: Task) -> dict[str, Path]:
     found = {}
     for text in (text for text in texts if text not in known):
         for place in (Path(task.cwd), files.data_root()):
-            path = place / Path(text).expanduser()
-            if text not in found and os.path.exists(path):  # False also for what no path can be
+            path = place / os.path.expanduser(text)
+            if text not in found and (os.path.exists(path) or matches(path)):
                 found[text] = path
     return found
+
+
+def matches(path: Path) -> list[Path]:
+    """List the files that a glob pattern matches, sorted; none when it is a plain name."""
+    if os.path.exists(path) or not glob.has_magic(str(path)):
+        return []
+    return sorted(Path(n) for n in glob.glob(str(path), recursive=True) if os.path.isfile(n))
 
 
 def reports_read(task: Task) -> list[Path]:

@@ -20,12 +20,13 @@ from typing import Any
 
 import colorlib
 from colorlib import notebooks
-from colorlib.pages import read_json
+from colorlib.files import read_json
 from colorlib.reproduce.board import duration
 from colorlib.reproduce.outlook import Expectation
 from colorlib.reproduce.tasks import RunError, Task
 
 PROGRESS = ".progress.json"
+LOCKED = ("Errno 13]", "Errno 30]", "Permission denied", "Read-only file system")
 EVENT = "\x1e"  # begins the worker's own lines; anything else on its output is noise of libraries
 
 
@@ -141,8 +142,8 @@ def one_line(problem: dict[str, str], heading: str = "") -> str:
         return "there is no Jupyter kernel 'python3'; mend: python -m pip install ipykernel"
     if "Errno 28" in text or "No space left" in text:
         return f"{where}the disk is full; free some space and run again: it continues"
-    if "Errno 30" in text or "Read-only file system" in text:
-        return f"{where}{text}; choose a place that can be written with -p report_dir FOLDER"
+    if any(sign in text for sign in LOCKED):
+        return f"{where}{text}; allow it, or choose another place with -p report_dir FOLDER"
     return f"{where}{kind}: {text}"
 
 
