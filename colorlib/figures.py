@@ -62,7 +62,8 @@ STYLE: dict[str, Any] = {
     "xtick.labelsize": 10,
     "ytick.labelsize": 10,
 }
-ROUNDING = ((150_000, 64), (350_000, 32))  # bytes of a PNG above which it keeps so many levels
+LARGEST = 250_000  # bytes of a PNG above which it is made smaller: a report has to stay light
+ROUNDING = ((100_000, 64), (200_000, 32))  # bytes of a PNG above which it keeps so many levels
 
 _folder: Path | None = None
 _quiet = False
@@ -137,6 +138,9 @@ def _encode(picture: Image.Image, alt: str) -> bytes:
             step = 255 / (levels - 1)
             rounded = np.round(np.round(np.asarray(picture) / step) * step).astype(np.uint8)
             content = _png(Image.fromarray(rounded), alt)
+    if len(content) > LARGEST:
+        smaller = picture.resize([round(0.8 * side) for side in picture.size], Image.LANCZOS)
+        return _encode(smaller, alt)
     return content
 
 

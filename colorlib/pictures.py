@@ -142,6 +142,16 @@ def write(
         raise PictureError(path, _write_trouble(error)) from None
 
 
+def to_jpeg(data: bytes, width: int = 640, quality: int = 65) -> bytes:
+    """Return an encoded picture as a JPEG of at most that width: small, for a first look."""
+    image = _upright(_decode(data, "picture")).convert("RGB")
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality, optimize=True)
+    return stream.getvalue()
+
+
 def resize(rgb: np.ndarray, size: int | tuple[int, int], fit: Fit = "crop") -> np.ndarray:
     """Resize uint8 (H, W, 3) with a Lanczos filter to size: a side, or (height, width).
 

@@ -117,13 +117,22 @@ def test_quiet_and_plain_python_show_no_picture(tmp_path, capsys):
 
 
 def test_a_large_photograph_is_rounded_little(tmp_path, shown):
-    noise = pictures(4, 200, 200)
+    noise = pictures(2, 150, 150)
     figures.show_figure(figures.picture_grid({"a": noise, "b": noise}), "large", "Noise")
     saved = np.asarray(Image.open(tmp_path / "figures" / "large.png").convert("RGB"))
     whole = np.asarray(figures._render(figures.picture_grid({"a": noise, "b": noise})))
     difference = np.abs(saved.astype(int) - whole)
     assert 0 < difference.max() <= 5
     assert (saved[whole.min(axis=2) == 255] == 255).all(), "white paper stays white"
+
+
+def test_a_very_large_figure_is_made_smaller(tmp_path, shown):
+    noise = pictures(5, 300, 300)
+    figures.show_figure(figures.picture_grid({"a": noise, "b": noise}), "huge", "Noise")
+    file = tmp_path / "figures" / "huge.png"
+    whole = figures._render(figures.picture_grid({"a": noise, "b": noise}))
+    assert Image.open(file).width < whole.width
+    assert file.stat().st_size <= figures.LARGEST
 
 
 # --------------------------------------------------------------------------------- picture_grid

@@ -445,3 +445,15 @@ def test_find_says_what_is_missing(tmp_path):
         with pytest.raises(PictureError, match=words) as error:
             pictures.find(tmp_path / where)
         assert str(tmp_path / where) in one_line(error)
+
+
+def test_to_jpeg_is_smaller_and_looks_the_same():
+    rng = np.random.default_rng(0)
+    smooth = np.cumsum(np.cumsum(rng.normal(size=(200, 200, 3)), 0), 1)
+    rgb = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, "PNG")
+    jpeg = pictures.to_jpeg(stream.getvalue())
+    again = np.asarray(Image.open(io.BytesIO(jpeg)))
+    assert len(jpeg) < 0.6 * len(stream.getvalue())
+    assert again.shape == rgb.shape and np.abs(again.astype(int) - rgb).mean() < 4

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import io
 import json
 import os
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import tiny
+from PIL import Image
 
 from colorlib import files, machine, notebooks, record, reproduce
 from colorlib.reproduce import board, neutral, outlook, stamps, tasks, worker
@@ -679,3 +682,19 @@ def test_durations_are_words():
     assert [board.duration(s) for s in (0.4, 59.4, 59.6, 3599.6, 7500)] == [
         *("0 s", "59 s", "1 min 0 s", "1 h 0 min", "2 h 5 min"),
     ]
+
+
+def test_the_stored_notebook_keeps_a_jpeg_of_a_linked_figure(tmp_path):
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "green").save(stream, "PNG")
+    data = base64.b64encode(stream.getvalue()).decode()
+    linked = {
+        "data": {"image/png": data},
+        "metadata": {"image/png": {"alt": "a", "file": "figures/a.png"}},
+    }
+    own = {"data": {"image/png": data}, "metadata": {"image/png": {"alt": "b"}}}
+    neutral._lighten(linked)
+    neutral._lighten(own)
+    assert base64.b64decode(linked["data"]["image/jpeg"])[:2] == b"\xff\xd8"
+    assert linked["metadata"] == {"image/jpeg": {"alt": "a", "file": "figures/a.png"}}
+    assert own["data"] == {"image/png": data}

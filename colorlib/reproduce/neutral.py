@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from colorlib import files
+from colorlib import files, pictures
 from colorlib.reproduce.tasks import Task, named_paths
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -64,6 +65,15 @@ def scrub(value: Any, places: dict[str, str]) -> Any:
     return value
 
 
+def _lighten(output: dict[str, Any]) -> None:
+    """Keep a small JPEG of a figure in the notebook: the PNG itself lies in figures/."""
+    about = output.get("metadata", {}).get("image/png", {})
+    if about.get("file"):
+        data = base64.b64decode("".join(output["data"].pop("image/png")))
+        output["data"]["image/jpeg"] = base64.b64encode(pictures.to_jpeg(data)).decode()
+        output["metadata"]["image/jpeg"] = output["metadata"].pop("image/png")
+
+
 def scrub_notebook(file: Path, places: dict[str, str], task: Task) -> None:
     """Take the machine out of an executed notebook: paths, times, and where it was written to.
 
@@ -81,5 +91,7 @@ def scrub_notebook(file: Path, places: dict[str, str], task: Task) -> None:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             source = written.sub('report_dir = ""', "".join(cell["source"]))
             cell.update(id="injected-parameters", source=source.splitlines(keepends=True))
+        for output in cell.get("outputs", []):
+            _lighten(output)
     text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
     files.write_atomic(file, text + "\n")
