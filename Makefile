@@ -4,7 +4,7 @@ JOBS ?= 1
 supported := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do $$p -c '$(supported)' 2>/dev/null && echo $$p && break; done)
 bin := .venv/bin
-pip := $(bin)/python -m pip --quiet --disable-pip-version-check
+pip := $(bin)/python -m pip --quiet --quiet --disable-pip-version-check
 ready := .venv/.ready
 
 .PHONY: reports test lab compare readme lock clean
