@@ -62,7 +62,6 @@ STYLE: dict[str, Any] = {
     "xtick.labelsize": 10,
     "ytick.labelsize": 10,
 }
-LARGEST = 250_000  # bytes of a PNG above which it is made smaller: a report has to stay light
 ROUNDING = ((100_000, 64), (200_000, 32))  # bytes of a PNG above which it keeps so many levels
 
 _folder: Path | None = None
@@ -135,13 +134,13 @@ def _encode(picture: Image.Image, alt: str) -> bytes:
     # (99 % below 2.5). A palette of 256 colours is smaller, but moves 1 % of the pixels by 8.
     for large, levels in ROUNDING:
         if len(content) > large:
-            step = 255 / (levels - 1)
-            rounded = np.round(np.round(np.asarray(picture) / step) * step).astype(np.uint8)
-            content = _png(Image.fromarray(rounded), alt)
-    if len(content) > LARGEST:
-        smaller = picture.resize([round(0.8 * side) for side in picture.size], Image.LANCZOS)
-        return _encode(smaller, alt)
+            content = _png(_rounded(picture, levels), alt)
     return content
+
+
+def _rounded(picture: Image.Image, levels: int) -> Image.Image:
+    step = 255 / (levels - 1)
+    return Image.fromarray((np.round(np.asarray(picture) / step) * step).round().astype(np.uint8))
 
 
 def _png(picture: Image.Image, alt: str) -> bytes:

@@ -142,7 +142,7 @@ def write(
         raise PictureError(path, _write_trouble(error)) from None
 
 
-def to_jpeg(data: bytes, width: int = 640, quality: int = 65) -> bytes:
+def to_jpeg(data: bytes, width: int = 560, quality: int = 60) -> bytes:
     """Return an encoded picture as a JPEG of at most that width: small, for a first look."""
     image = _upright(_decode(data, "picture")).convert("RGB")
     if image.width > width:

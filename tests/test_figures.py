@@ -126,15 +126,6 @@ def test_a_large_photograph_is_rounded_little(tmp_path, shown):
     assert (saved[whole.min(axis=2) == 255] == 255).all(), "white paper stays white"
 
 
-def test_a_very_large_figure_is_made_smaller(tmp_path, shown):
-    noise = pictures(5, 300, 300)
-    figures.show_figure(figures.picture_grid({"a": noise, "b": noise}), "huge", "Noise")
-    file = tmp_path / "figures" / "huge.png"
-    whole = figures._render(figures.picture_grid({"a": noise, "b": noise}))
-    assert Image.open(file).width < whole.width
-    assert file.stat().st_size <= figures.LARGEST
-
-
 # --------------------------------------------------------------------------------- picture_grid
 
 

@@ -456,4 +456,4 @@ def test_to_jpeg_is_smaller_and_looks_the_same():
     jpeg = pictures.to_jpeg(stream.getvalue())
     again = np.asarray(Image.open(io.BytesIO(jpeg)))
     assert len(jpeg) < 0.6 * len(stream.getvalue())
-    assert again.shape == rgb.shape and np.abs(again.astype(int) - rgb).mean() < 4
+    assert again.shape == rgb.shape and np.abs(again.astype(int) - rgb).mean() < 10
