@@ -56,7 +56,7 @@ def test_a_report_is_whole_and_readme_prints_its_numbers(path):
     folder = path.removesuffix("metrics.json")
     assert {folder + name for name in ("notebook.ipynb", "index.html", "run.json")} <= FILES.keys()
     readme = git("show", "HEAD:README.md")
-    for row in pages.results_rows(metrics, path):
+    for row in pages.results_rows(metrics, path.removeprefix("reports/")):
         assert row in readme, f"{row}: not in README.md; run `make readme`"
 
 
