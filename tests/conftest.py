@@ -15,10 +15,12 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep all tests of one executed notebook in one process: it is executed once."""
+    if "executed" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.xdist_group(item.callspec.params["executed"]))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slow runs of notebooks start first, all tests of one executed copy in one process."""
-    for item in items:
-        if "executed" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(item.callspec.params["executed"]))
+    """Let the slow runs of notebooks start first."""
     items.sort(key=lambda item: "test_run_notebooks" not in item.nodeid)
