@@ -342,7 +342,8 @@ def _front_picture(report: Path, cells: list[dict[str, Any]], place: str) -> dic
     found = []
     for cell, heading in zip(cells, notebooks.headings(cells), strict=True):
         for output in cell.get("outputs", []):
-            about = output.get("metadata", {}).get("image/png", {})
+            known = output.get("metadata", {})
+            about = next((known[kind] for kind in PICTURES if kind in known), {})
             name, alt = about.get("file", ""), about.get("alt", "")
             if name and alt and (report / name).is_file():
                 picture = {"src": quote(f"{place}/{name}"), "alt": alt}

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colorlib import pages
+from colorlib.reproduce import neutral
 
 
 def png(width: int = 3, height: int = 2) -> bytes:
@@ -106,6 +107,20 @@ def test_pictures_link_the_report_s_own_files(root):
     image = read(pages.render(report(root, "# T", outputs=[shown()]))).all("img")
     size = {"width": "3", "height": "2"}
     assert image == [{"src": "figures/grid.png", "alt": "The red tulip turns orange", **size}]
+
+
+def test_a_lightened_notebook_still_links_its_figures(root):
+    folder = report(root, "# T", outputs=[shown()], metrics={"claims": []})
+    file = folder / "notebook.ipynb"
+    content = json.loads(file.read_text())
+    neutral._lighten(content["cells"][-1]["outputs"][0])
+    file.write_text(json.dumps(content))
+    page = read(pages.render(folder)).all("img")
+    assert [(i["src"], i["alt"]) for i in page] == [
+        ("figures/grid.png", shown()["data"]["text/plain"])
+    ]
+    (card,) = read(pages.render_index(root / "reports")).all("img")
+    assert card["src"] == "laptop/03_flowers/figures/grid.png"
 
 
 def test_a_picture_without_a_file_is_carried(root):

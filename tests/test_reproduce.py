@@ -595,8 +595,8 @@ def test_a_real_record_does_not_name_the_partial_place(project, monkeypatch):
 
 
 def test_scrub_knows_where_a_path_ends():
-    places = {"/home/ann/work": "PROJECT", "/home/ann": "HOME", "/tmp": "TMP"}
-    text = "/home/ann/work/a.py /home/anna /home/ann: /tmp/ipykernel_12/345.py my/tmp/x"
+    places = {"/home/ann/here": "PROJECT", "/home/ann": "HOME", "/tmp": "TMP"}
+    text = "/home/ann/here/a.py /home/anna /home/ann: /tmp/ipykernel_12/345.py my/tmp/x"
     assert neutral.scrub(text, places) == "PROJECT/a.py /home/anna HOME: cell my/tmp/x"
     kept = {"image/png": "/home/ann", "text/plain": ["/home/ann"]}
     assert neutral.scrub(kept, places) == {"image/png": "/home/ann", "text/plain": ["HOME"]}
