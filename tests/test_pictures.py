@@ -455,5 +455,5 @@ def test_to_jpeg_is_smaller_and_looks_the_same():
     Image.fromarray(rgb).save(stream, "PNG")
     jpeg = pictures.to_jpeg(stream.getvalue())
     again = np.asarray(Image.open(io.BytesIO(jpeg)))
-    assert len(jpeg) < 0.6 * len(stream.getvalue())
-    assert again.shape == rgb.shape and np.abs(again.astype(int) - rgb).mean() < 10
+    assert len(jpeg) < 0.15 * len(stream.getvalue())
+    assert again.shape == rgb.shape and np.abs(again.astype(int) - rgb).mean() < 4.5
