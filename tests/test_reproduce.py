@@ -565,6 +565,40 @@ def test_known_trouble_says_the_mend(kind, text, words):
     assert words in line and "\n" not in line
 
 
+@pytest.mark.parametrize("unlucky", [0, 1, 2, 3])
+def test_a_kernel_that_did_not_come_up_is_started_again(tmp_path, monkeypatch, unlucky):
+    calls = []
+
+    def execute(source, target, **_):
+        calls.append(source)
+        if len(calls) <= unlucky:
+            raise RuntimeError(f"{worker.NO_KERNEL} to kernel_info")
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    task = tasks.Task("01_good", "laptop", {}, str(tmp_path / "01_good"), str(tmp_path))
+    events = []
+    if unlucky < 3:
+        worker._execute(task, lambda **event: events.append(event))
+    else:
+        with pytest.raises(RuntimeError, match=worker.NO_KERNEL):
+            worker._execute(task, lambda **event: events.append(event))
+    assert len(calls) == min(unlucky + 1, 3)
+
+
+def test_an_error_of_the_notebook_is_not_tried_again(tmp_path, monkeypatch):
+    calls = []
+
+    def execute(*_, **__):
+        calls.append(1)
+        raise RuntimeError("mine")
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    task = tasks.Task("01_good", "laptop", {}, str(tmp_path / "01_good"), str(tmp_path))
+    with pytest.raises(RuntimeError, match="mine"):
+        worker._execute(task, print)
+    assert len(calls) == 1
+
+
 def test_an_unfinished_record_is_no_report(project):
     tiny.write(project, "01_good", "# Good", PARAMETERS, "exit(); record.write(report_dir)")
     outcome = reproduce.run(["01"])[0]

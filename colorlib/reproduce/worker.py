@@ -27,6 +27,7 @@ from colorlib.reproduce.tasks import RunError, Task
 
 PROGRESS = ".progress.json"
 LOCKED = ("Errno 13]", "Errno 30]", "Permission denied", "Read-only file system")
+NO_KERNEL = "Kernel died before replying"  # it found one of its ports taken by another program
 EVENT = "\x1e"  # begins the worker's own lines; anything else on its output is noise of libraries
 
 
@@ -188,7 +189,8 @@ def _execute(task: Task, tell: Any) -> None:
 
     papermill_engines.register("colorlib", Engine)
     literal = [str(p).replace("{", "{{").replace("}", "}}") for p in _places(task)]
-    papermill.execute_notebook(
+    _with_a_kernel(
+        papermill.execute_notebook,
         *literal,  # papermill fills {name} in paths
         parameters={**task.parameters, "report_dir": str(task.partial)},
         engine_name="colorlib",
@@ -197,6 +199,16 @@ def _execute(task: Task, tell: Any) -> None:
         progress_bar=False,
         start_timeout=300,
     )
+
+
+def _with_a_kernel(execute: Any, *places: str, tries: int = 3, **options: Any) -> None:
+    """Execute; where the kernel did not come up, nothing has run yet: start it again."""
+    for left in reversed(range(tries)):
+        try:
+            return execute(*places, **options)
+        except RuntimeError as error:
+            if NO_KERNEL not in str(error) or not left:
+                raise
 
 
 def _places(task: Task) -> tuple[Path, Path]:
