@@ -38,7 +38,7 @@ $(ready): pyproject.toml requirements.lock
 	@touch $@
 
 readme: $(ready)  ## put the committed reports' numbers into README.md (a test compares them)
-	$(bin)/python -c "from colorlib import pages; pages.write_readme('README.md', 'reports')"
+	$(bin)/python -c "from colorlib import pages, ledger; [m.write_readme('README.md', 'reports') for m in (pages, ledger)]"
 
 # needs `pip install uv`; CUDA's wheels stay out: torch brings those that fit its own build
 lock:  ## resolve pyproject.toml anew, for every supported Python

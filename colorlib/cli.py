@@ -75,13 +75,16 @@ def run(
     dry_run: bool,
 ) -> None:
     """Run notebooks (all, or NOTEBOOK: "03" will do) and write their reports."""
-    from colorlib import pages, reproduce
+    from colorlib import reproduce
 
     outcomes = reproduce.run(names, profile, dict(pairs), jobs, force, dry_run)
     click.echo(reproduce.table(outcomes))
     reports = files.root() / "reports"
     made = [Path(outcome.report) for outcome in outcomes if outcome.state == "finished"]
     if any(reports in report.parents for report in made):
+        from colorlib import ledger, pages
+
+        ledger.render(reports)
         click.echo(f"read them: {pages.render_index(reports)}")
     if not all(outcome.good for outcome in outcomes):
         sys.exit(1)

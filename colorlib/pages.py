@@ -288,8 +288,6 @@ def _css() -> str:
 
 def render_index(reports: str | Path) -> Path:
     """Write `reports/index.html`: a card for each report, links relative; return the page."""
-    import jinja2
-
     reports = Path(reports)
     sections = []
     for profile, meaning in SHOWN.items():
@@ -297,27 +295,34 @@ def render_index(reports: str | Path) -> Path:
         cards = [_card(page.parent, reports) for page in pages]
         if cards:
             sections.append({"profile": profile, "meaning": meaning, "cards": cards})
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, keep_trailing_newline=True
-    )
-    css = environment.filters["safe"](_css())
-    page = environment.get_template("index.html.j2").render(sections=sections, css=css)
+    claims = (reports / "claims.html").is_file()
+    page = fill("index.html.j2", sections=sections, claims=claims)
     files.write_atomic(reports / "index.html", page)
     return reports / "index.html"
 
 
+def fill(template: str, **values: Any) -> str:
+    """Fill one of our page templates, in the style of all pages."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, keep_trailing_newline=True
+    )
+    css = environment.filters["safe"](_css())
+    return environment.get_template(template).render(**values, css=css)
+
+
 def _card(report: Path, reports: Path) -> dict[str, Any]:
     metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
-    cells = _cells(report)
-    title = next((plain(t) for c in cells for t in re.findall(r"^# +(.+)$", c["source"], re.M)), "")
+    found = cells(report)
     counts = Counter(claim.get("verdict", "") for claim in metrics.get("claims", []))
     place = report.relative_to(reports).as_posix()
     data = metrics.get("data", {})
     pictures = f"{data['name']}, {data.get('test', '?')} test pictures" if "name" in data else ""
     return {
         "href": f"{place}/index.html",
-        "title": title or report.name,
-        "picture": _front_picture(report, cells, place),
+        "title": title(found) or report.name,
+        "picture": _front_picture(report, found, place),
         "headline": headline(metrics),
         "verdicts": [(verdict, counts[verdict]) for verdict in _verdicts() if counts[verdict]],
         "facts": " · ".join(filter(None, [pictures, str(run.get("date", ""))[:10]])),
@@ -330,11 +335,17 @@ def _verdicts() -> tuple[str, ...]:
     return record.VERDICTS
 
 
-def _cells(report: Path) -> list[dict[str, Any]]:
+def cells(report: Path) -> list[dict[str, Any]]:
+    """Return the cells of a report's notebook; none where it cannot be read."""
     try:
         return notebooks.cells(report / "notebook.ipynb")
     except notebooks.NotebookError:
         return []
+
+
+def title(cells: list[dict[str, Any]]) -> str:
+    """Return a notebook's first heading without its marks."""
+    return next((plain(t) for c in cells for t in re.findall(r"^# +(.+)$", c["source"], re.M)), "")
 
 
 def _front_picture(report: Path, cells: list[dict[str, Any]], place: str) -> dict[str, str] | None:
@@ -422,9 +433,11 @@ def results_rows(metrics: dict[str, Any], file: str) -> list[str]:
 
 def write_readme(readme: str | Path, reports: str | Path) -> None:
     """Put the results table between its marks in README.md."""
-    text = Path(readme).read_text(encoding="utf-8")
-    before, rest = text.split(README_MARKS[0])
-    after = rest.split(README_MARKS[1])[1]
-    files.write_atomic(
-        readme, README_MARKS[0].join((before, results_table(reports) + README_MARKS[1] + after))
-    )
+    replace_between(readme, README_MARKS, results_table(reports))
+
+
+def replace_between(file: str | Path, marks: tuple[str, str], text: str) -> None:
+    """Replace what stands between two marks of a text file."""
+    before, rest = Path(file).read_text(encoding="utf-8").split(marks[0])
+    after = rest.split(marks[1])[1]
+    files.write_atomic(file, marks[0].join((before, text + marks[1] + after)))
