@@ -119,7 +119,8 @@ def test_the_committed_readme_and_page_show_the_committed_reports(tmp_path):
     done = subprocess.run(archive, capture_output=True)
     if done.returncode:
         pytest.skip("not a git checkout")
-    tarfile.open(fileobj=io.BytesIO(done.stdout)).extractall(tmp_path, filter="data")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as committed:
+        committed.extractall(tmp_path, filter="data")
     papers = ledger.collect(tmp_path / "reports")
     assert papers
     readme = (tmp_path / "README.md").read_text(encoding="utf-8")

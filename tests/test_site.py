@@ -1,0 +1,119 @@
+"""The committed pages as a reader's browser sees them: no broken link, no error, any width."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parents[1]
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+PROBE = """
+<script>
+const errors = [];
+addEventListener("error", event => errors.push(event.message || event.target.outerHTML), true);
+addEventListener("load", () => {
+  const broken = [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src);
+  const root = document.documentElement;
+  root.dataset.seen = JSON.stringify({errors, broken, wide: root.scrollWidth - root.clientWidth,
+    pictures: document.images.length});
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The committed reports, beside what they link to."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(["git", "-C", str(ROOT), "archive", "HEAD"], capture_output=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as committed:
+        committed.extractall(folder, filter="data")
+    return folder / "reports"
+
+
+@cache
+def soup_of(page: Path) -> BeautifulSoup:
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+def pages_of(site: Path) -> list[Path]:
+    return sorted(site.rglob("*.html"))
+
+
+def test_there_is_a_site(site):
+    names = {page.relative_to(site).as_posix() for page in pages_of(site)}
+    assert {"index.html", "claims.html"} <= names and len(names) > 3
+
+
+def test_every_link_leads_somewhere(site):
+    lost = []
+    for page in pages_of(site):
+        for element in soup_of(page).find_all(["a", "img"]):
+            address = element.get("href") or element.get("src") or ""
+            if re.match(r"(https?|mailto|data):", address):
+                continue
+            path, _, fragment = unquote(address).partition("#")
+            target = (page.parent / path).resolve() if path else page
+            anchored = fragment and target.suffix == ".html"
+            if not target.exists() or (anchored and not soup_of(target).find(id=fragment)):
+                lost.append(f"{page.relative_to(site)}: {address}")
+    assert lost == []
+
+
+def test_headings_descend_one_level_at_a_time(site):
+    for page in pages_of(site):
+        soup = soup_of(page)
+        levels = [int(h.name[1]) for h in soup.find_all(re.compile("^h[1-6]$"))]
+        assert levels[0] == 1 and levels.count(1) == 1, page
+        assert all(b - a <= 1 for a, b in pairwise(levels)), page
+        assert soup.html.get("lang") and soup.title.get_text(strip=True), page
+
+
+def browse(page: Path, width: int, profile: Path) -> dict:
+    """Open a page in the browser and return what the probe saw."""
+    probed = page.with_name(f"probed-{width}.html")
+    source = page.read_text(encoding="utf-8")
+    probed.write_text(source.replace("<head>", f"<head>{PROBE}", 1), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000"]
+    options += [f"--user-data-dir={profile}", f"--window-size={width},900", "--dump-dom"]
+    command = [BROWSER, *options, probed.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    probed.unlink()
+    return json.loads(BeautifulSoup(done.stdout, "html.parser").html["data-seen"])
+
+
+needs_browser = pytest.mark.skipif(not BROWSER, reason="no Chromium here; .ci/run installs it")
+
+
+@needs_browser
+def test_the_probe_sees_what_is_wrong(tmp_path):
+    page = tmp_path / "bad.html"
+    wide = '<p style="width: 2000px">wide</p>'
+    page.write_text(f"<html><head></head><img src='no.png'><script>oops()</script>{wide}</html>")
+    seen = browse(page, 500, tmp_path / "profile")
+    assert len(seen["broken"]) == 1 and "oops" in str(seen["errors"]) and seen["wide"] > 1000
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [500, 1280])
+def test_a_browser_shows_every_page_without_an_error(site, tmp_path, width):
+    for page in pages_of(site):
+        seen = browse(page, width, tmp_path)
+        assert seen["pictures"] == len(soup_of(page).find_all("img"))
+        assert (seen["errors"], seen["broken"]) == ([], []), page
+        assert seen["wide"] <= 0, f"{page} is {seen['wide']} pixels too wide at {width}"
