@@ -19,7 +19,10 @@ class LazyGroup(click.Group):
     """A group that imports some commands only when they are called, and says errors in one line."""
 
     lazy: ClassVar = {
-        "colorize": ("colorlib.colorizing", "Colour photographs with a trained notebook.")
+        "colorize": (
+            "colorlib.colorizing",
+            "Colour photographs, with a trained notebook or after a reference.",
+        )
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

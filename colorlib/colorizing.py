@@ -1,4 +1,9 @@
-"""`colorlib colorize`: photos in, photos out, with a model that a notebook's run has left."""
+"""`colorlib colorize`: photos in, photos out, with a model that a notebook's run has left.
+
+A notebook that learns from one reference picture defines `fit_reference` instead: it is trained
+here, once (`fit_reference(reference, here, ...)`), or for every photo anew, if it asks to see the
+photo (`fit_reference(reference, here, lightness, ...)`).
+"""
 
 from __future__ import annotations
 
@@ -57,11 +62,16 @@ def colorize_picture(
     notebook: ModuleType, model: torch.nn.Module, rgb: np.ndarray, here: machine.Machine, **options
 ) -> np.ndarray:
     """Colour the lightness of one picture, uint8 (H, W, 3), whatever its size; uint8 again."""
-    batch = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].to(here.device)
-    lightness, _ = color.to_network(batch)
+    lightness = lightness_of(rgb, here)
     with here.autocast():
-        painted = notebook.colorize(model, (lightness + 1) * 50, **options)
+        painted = notebook.colorize(model, lightness, **options)
     return color.to_uint8(painted)[0].permute(1, 2, 0).cpu().numpy()
+
+
+def lightness_of(rgb: np.ndarray, here: machine.Machine) -> torch.Tensor:
+    """Return the L* of a picture, uint8 (H, W, 3), as (1, 1, H, W) in 0..100 on the device."""
+    batch = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].to(here.device)
+    return (color.to_network(batch)[0] + 1) * 50
 
 
 def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
@@ -124,13 +134,68 @@ def options_for(notebook: ModuleType, name: str, reference: str, side: int) -> d
         raise ColorizeError(f"{name} trains no model that colours pictures; choose another --with")
     known = inspect.signature(notebook.colorize).parameters
     options = {}
-    if reference and "reference" not in known:
+    if reference and "reference" not in known and not hasattr(notebook, "fit_reference"):
         raise ColorizeError(f"{name} takes no reference picture; leave --reference out")
-    if reference:
+    if reference and "reference" in known:
         options["reference"] = pictures.read_rgb(reference)
     if side and "side" not in known:
         raise ColorizeError(f"{name} has no choice of side; leave --side out")
     return options | ({"side": side} if side else {})
+
+
+def trained_painter(
+    notebook: ModuleType, name: str, file: Path, here: machine.Machine, options: dict
+) -> Painter:
+    """Return what paints with the weights in a file."""
+    model, info = load_model(notebook, name, file, here)
+    click.echo(
+        f"{name}, {info.get('row', '')}: weights trained on {info.get('data', '?')}", err=True
+    )
+    return lambda rgb: colorize_picture(notebook, model, rgb, here, **options)
+
+
+def fitted_painter(
+    notebook: ModuleType, name: str, reference: str, here: machine.Machine, options: dict
+) -> Painter:
+    """Return what paints with a reference's colours; they are learned when they are needed."""
+    colours, fit = pictures.read_rgb(reference), notebook.fit_reference
+    known = inspect.signature(fit).parameters
+    given = {key: value for key, value in options.items() if key in known}
+    anew = "lightness" in known  # a training for every photo
+    models: list[torch.nn.Module] = []
+
+    def paint(rgb: np.ndarray) -> np.ndarray:
+        if anew:
+            model = fit(colours, here, lightness=lightness_of(rgb, here), **given)
+        else:
+            models[:] = models or [fit(colours, here, **given)]
+            model = models[0]
+        return colorize_picture(notebook, model, rgb, here, **options)
+
+    takes = getattr(notebook, "FIT_TAKES", "some minutes")
+    how_often = "for each photo" if anew else "once"
+    click.echo(
+        f"{name} learns the colours of {Path(reference).name} {how_often}: {takes}", err=True
+    )
+    return paint
+
+
+def choose_painter(
+    notebook: ModuleType, name: str, reference: str, weights: str, row: str, device: str, side: int
+) -> Painter:
+    """Return what paints one photo: a trained model, or one that learns a reference first."""
+    options = options_for(notebook, name, reference, side)
+    if hasattr(notebook, "fit_reference") and not (weights or row):
+        if not reference:
+            raise ColorizeError(
+                f"{name} learns from one picture: say --reference PICTURE, a photo in colour "
+                "that looks like yours (or give --weights)"
+            )
+        return fitted_painter(notebook, name, reference, machine.prepare(device), options)
+    if hasattr(notebook, "fit_reference") and reference:
+        raise ColorizeError("--weights hold a learned reference already; leave --reference out")
+    file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW)
+    return trained_painter(notebook, name, file, machine.prepare(device), options)
 
 
 @click.command("colorize")
@@ -157,24 +222,11 @@ def command(photos, name, output, reference, weights, row, side, device, jpeg, o
     """
     name = notebooks.full_name(name)
     notebook = notebooks.load(name)
-    options = options_for(notebook, name, reference, side)
-    file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW)
-    here = machine.prepare(device)
-    model, info = load_model(notebook, name, file, here)
-    click.echo(
-        f"{name}, {info.get('row', '')}: weights trained on {info.get('data', '?')}", err=True
-    )
+    paint = choose_painter(notebook, name, reference, weights, row, device, side)
     found, outcomes = find_photos(photos)
     targets = plan_targets(found, output, ".jpg" if jpeg else ".png")
     for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):
-        outcomes.append(
-            colorize_file(
-                photo,
-                target,
-                overwrite,
-                lambda rgb: colorize_picture(notebook, model, rgb, here, **options),
-            )
-        )
+        outcomes.append(colorize_file(photo, target, overwrite, paint))
     report(outcomes, as_json)
     sys.exit(0 if outcomes and not any(o.problem for o in outcomes) else 1)
 

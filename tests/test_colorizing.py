@@ -211,3 +211,117 @@ def test_a_reference_is_refused_where_none_is_taken(tmp_path, weights):
     source = photo(tmp_path / "a.png")
     done = colorize(source, "--weights", weights, "--reference", source, "-o", tmp_path / "out")
     assert done.exit_code == 2 and "takes no reference" in done.output
+
+
+# --- learning from a reference -----------------------------------------------------------------
+
+
+class Tint(torch.nn.Module):
+    """Paints one colour, that of the reference it was fitted to."""
+
+    def __init__(self, ab):
+        super().__init__()
+        self.ab = ab
+
+
+def mean_ab(rgb):
+    return color.to_network(torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None])[1].mean((2, 3))
+
+
+def paint_tint(model, grey_pictures, side=0):
+    ab = model.ab.view(1, 2, 1, 1).expand(-1, -1, *grey_pictures.shape[-2:])
+    return color.from_network(grey_pictures / 50 - 1, ab)
+
+
+@pytest.fixture
+def fitting(monkeypatch):
+    """A notebook that learns from a reference; counts how often, and what it was told."""
+    from types import SimpleNamespace
+
+    from colorlib import colorizing
+
+    calls = []
+
+    def fit_reference(reference, here, side=0):
+        calls.append({"side": side})
+        return Tint(mean_ab(reference))
+
+    notebook = SimpleNamespace(
+        MAIN_ROW="tint",
+        FIT_TAKES="a moment",
+        calls=calls,
+        colorize=paint_tint,
+        fit_reference=fit_reference,
+    )
+    monkeypatch.setattr(colorizing.notebooks, "load", lambda name: notebook)
+    return notebook
+
+
+def red_picture(path, size=(20, 10)):
+    Image.new("RGB", size, (200, 60, 60)).save(path)
+    return path
+
+
+def test_a_reference_is_learned_once_and_painted_on_every_photo(tmp_path, fitting):
+    reference = red_picture(tmp_path / "red.png")
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "in" / name, mode="L")
+    done = colorize(tmp_path / "in", "--reference", reference, "--side", 48, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert fitting.calls == [{"side": 48}]
+    assert "learns the colours of red.png once: a moment" in done.output
+    painted = np.asarray(Image.open(tmp_path / "out" / "b.png"))
+    a, b = mean_ab(painted)[0].tolist()
+    assert a > 0.1 and b > 0.02  # reddish
+
+
+def test_a_notebook_that_asks_for_the_photo_learns_for_each_anew(tmp_path, fitting):
+    seen = []
+
+    def fit_reference(reference, here, lightness):
+        seen.append(lightness)
+        return Tint(mean_ab(reference))
+
+    fitting.fit_reference = fit_reference
+    for size in ((30, 20), (50, 40)):
+        photo(tmp_path / f"{size[0]}.png", size=size)
+    reference = red_picture(tmp_path / "red.jpg")
+    done = colorize(tmp_path / "?0.png", "--reference", reference, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert [tuple(x.shape) for x in seen] == [(1, 1, 20, 30), (1, 1, 40, 50)]
+    assert all(x.min() >= 0 and 1 < x.max() <= 100 for x in seen)
+    assert "for each photo" in done.output
+
+
+def test_without_a_reference_it_says_what_is_missing(tmp_path, fitting):
+    done = colorize(photo(tmp_path / "a.png"), "-o", tmp_path / "out")
+    assert done.exit_code == 2 and "--reference PICTURE" in done.output
+    assert len(done.output.strip().splitlines()) == 1 and not fitting.calls
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no picture"])
+def test_a_bad_reference_is_one_line_and_nothing_is_learned(tmp_path, fitting, content):
+    if content is not None:
+        (tmp_path / "r.png").write_bytes(content)
+    source = photo(tmp_path / "a.png")
+    done = colorize(source, "--reference", tmp_path / "r.png", "-o", tmp_path / "out")
+    assert done.exit_code == 2 and "r.png" in done.output
+    assert len(done.output.strip().splitlines()) == 1 and not fitting.calls
+
+
+def test_nothing_is_learned_when_there_is_nothing_to_paint(tmp_path, fitting):
+    reference, source = red_picture(tmp_path / "red.png"), photo(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
+    done = colorize(source, tmp_path / "lost.png", "--reference", reference, "-o", tmp_path / "out")
+    assert done.exit_code == 1 and "0 of 2 coloured" in done.output
+    assert fitting.calls == [] and (tmp_path / "out" / "a.png").read_bytes() == b"mine"
+
+
+def test_weights_and_a_reference_exclude_each_other(tmp_path, fitting):
+    reference, source = red_picture(tmp_path / "red.png"), photo(tmp_path / "a.png")
+    done = colorize(
+        source, "--reference", reference, "--weights", "w.safetensors", "-o", tmp_path / "out"
+    )
+    assert done.exit_code == 2 and "leave --reference out" in done.output
