@@ -282,7 +282,7 @@ def test_losses_are_those_of_the_equations():
     losses = gan.step(batch, 0)
     real, fake = (torch.sigmoid(s) for s in scores)
     expected = -(real.log().mean() + (1 - fake).log().mean()) / 2  # Eq. 1 has their sum
-    assert losses["critic"].item() == pytest.approx(expected.item(), rel=1e-3)
+    assert losses["discriminator"].item() == pytest.approx(expected.item(), rel=1e-3)
     squares = (painted - x).square().flatten(1)
     assert losses["mse"].item() == pytest.approx(squares.mean().item(), rel=1e-3)
     total = losses["cross_entropy"] + squares.sum(1).mean()  # Eq. 2
@@ -315,7 +315,7 @@ def test_the_critic_loss_does_not_reach_the_generator():
 @pytest.mark.parametrize("adversarial", ["gan", "gan_saturating"])
 @pytest.mark.parametrize("descriptors", ["none", "position", "features"])
 def test_every_recipe_takes_a_step_and_paints(adversarial, descriptors):
-    recipe = paper.replace(TINY, adversarial=adversarial, descriptors=descriptors, hints=True)
+    recipe = paper.replace(TINY, adversarial=adversarial, descriptors=descriptors, hints="recolored")
     gan = paper.PieceGAN(recipe, HERE, 1e-3)
     losses = gan.step(paper.Pieces(scene(), 8, 4).batch(0, "cpu"), 0)
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -458,9 +458,32 @@ def test_as_many_centres_as_asked_for(count):
 
 def test_training_sees_few_dabs_often_and_many_sometimes():
     torch.manual_seed(0)
-    rgb = torch.rand(64, 3, 64, 64)
-    dabs = paper.simulate_hints(rgb)[:, 0].flatten(1).sum(1) / 9
-    assert dabs.min() == 0 and dabs.max() > 20 and dabs.median() < 8
+    _, dabs = paper.simulate_hints(torch.rand(64, 3, 64, 64))
+    count = dabs[:, 0].flatten(1).sum(1) / 9
+    assert count.min() == 0 and count.max() > 20 and count.median() < 8
+
+
+def test_recoloured_pieces_keep_lightness_and_their_dabs_follow():
+    torch.manual_seed(0)
+    rgb = as_rgb(scene(64, 64)).expand(64, -1, -1, -1)
+    recoloured, dabs = paper.simulate_hints(rgb)
+    assert (paper.to_grey(recoloured) - paper.to_grey(rgb)).abs().max() < 2e-3
+    changed = (recoloured - rgb).abs().amax((1, 2, 3)) > 0.02
+    with_dabs = dabs[:, 0].flatten(1).any(1)
+    assert 20 < changed.sum() < 64 and not changed[~with_dabs].any()
+    ab = color.normalise(color.rgb_to_lab(recoloured))[1]
+    mask = dabs[:, :1].expand_as(ab) > 0
+    assert 110 * (dabs[:, 1:] - ab)[mask].abs().mean() < 6
+    same, _ = paper.simulate_hints(rgb, recolored=False)
+    torch.testing.assert_close(same, rgb, atol=1e-3, rtol=0)
+
+
+def test_a_dab_glows_near_it_and_says_nothing_far_away():
+    dabs = torch.zeros(1, 3, 90, 90)
+    dabs[0, :, 44:47, 44:47] = torch.tensor([1.0, 0.3, -0.2]).view(3, 1, 1)
+    glow = paper.glow(dabs)[0]
+    assert glow[1, 45, 52] > 0.7 and glow[2, 45, 52] < -0.4 and glow[0, 45, 45] > glow[0, 45, 60]
+    assert glow[0, 0, 0] == -1 and glow[1:, 0, 0].abs().max() == 0
 
 
 def test_levin_gets_the_very_same_dabs():
@@ -596,7 +619,10 @@ def test_a_piece_of_the_source_itself_has_a_near_neighbour():
     model, pieces = paper.build_generator(TINY).eval(), paper.Pieces(source, 400, 8, 0, ())
     facts = [paper.piece_facts(p, model, pieces, HERE, paper.Post()) for p in (pair, far)]
     assert facts[0]["distance"].mean() < 0.5 * facts[1]["distance"].mean()
-    assert {len(values) for values in facts[0].values()} == {len(paper.lattice(96, 96))}
+    measures = ("error", "distance", "ambiguity", "chroma")
+    assert {len(facts[0][m]) for m in measures} == {len(paper.lattice(96, 96))}
+    alike, own = (facts[0]["pictures"][k] for k in ("most alike in the source", "truth"))
+    assert (alike - own).abs().mean() < 20 and torch.equal(own[:1], paper.cut(color.rgb_to_lab(as_rgb(source)), [(0, 0)]))
 
 
 def gap(mean, low, high, seeds=None):
