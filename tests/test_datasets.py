@@ -678,6 +678,12 @@ def encoded(seed: int) -> bytes:
     return stream.getvalue()
 
 
+def jpeg(seed: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(blocks(seed)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
 TINY = make_tar(
     {
         "top/in/daisy/a.png": encoded(1),
@@ -965,6 +971,46 @@ def test_two_at_once_download_once(data_root, publish):
             thread.join()
         assert_tiny_is_whole(data_root)
     assert server.requests == [None]
+
+
+def test_voc2012_is_unpacked_from_its_own_layout_after_an_interruption(data_root, monkeypatch):
+    """A miniature of the real archive: plain tar, md5, pictures beside what nobody wants."""
+    inside = "VOCdevkit/VOC2012"
+    members = {
+        f"{inside}/Annotations/2007_000027.xml": b"<annotation/>",
+        f"{inside}/ImageSets/Main/train.txt": b"2007_000027",
+        f"{inside}/JPEGImages/2007_000027.jpg": jpeg(1),
+        f"{inside}/JPEGImages/2007_000032.jpg": jpeg(2),
+        f"{inside}/SegmentationClass/2007_000032.png": encoded(3),
+    }
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, body in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+    body, real = stream.getvalue(), downloads.ARCHIVES["voc2012"]
+    assert real.url.endswith(".tar") and real.digest.startswith("md5:") and real.count == 17125
+    monkeypatch.delenv("http_proxy", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serve(body) as server:
+        small = {"url": server.url.replace("tiny.tgz", "voc.tar"), "size": len(body)}
+        digest = f"md5:{hashlib.md5(body).hexdigest()}"
+        monkeypatch.setitem(downloads.ARCHIVES, "voc2012", replace(real, digest=digest, **small))
+        server.stop_after = len(body) // 2
+        with pytest.raises(DatasetError, match=r"voc2012: .*run again to go on"):
+            load("voc2012", 8)
+        server.stop_after, server.status, server.requests = 0, 0, []
+        found = load("voc2012", 8)
+        assert server.requests == [f"bytes={len(body) // 2}-"]
+    assert sorted(found.names) == ["voc2012/2007_000027.jpg", "voc2012/2007_000032.jpg"]
+    assert sorted(p.name for p in (data_root / "voc2012").rglob("*")) == [
+        "2007_000027.jpg",
+        "2007_000032.jpg",
+    ]
+    assert left_over(data_root) == []
+    monkeypatch.setitem(downloads.ARCHIVES, "voc2012", replace(real, digest=f"md5:{'0' * 32}"))
+    assert len(load("voc2012", 16)) == 2  # what is unpacked needs no archive
 
 
 def test_archives_are_described_fully():
