@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from colorlib import color, files, machine, notebooks, pictures, training
 
-Painter = Callable[[np.ndarray], np.ndarray]
+Painter = Callable[..., np.ndarray]  # of a picture; `seed` chooses a version where draws differ
 
 # where weights are looked for, best first; smoke trains nothing worth using
 PROFILES = ("paper", "evening", "laptop", "local")
@@ -108,6 +109,21 @@ def colorize_file(photo: Path, target: Path, overwrite: bool, paint: Painter) ->
     return Outcome(str(photo), written=str(target))
 
 
+def colorize_versions(
+    photo: Path, target: Path, overwrite: bool, paint: Painter, draws: int
+) -> list[Outcome]:
+    """Colour one photo once, or in several versions NAME-1, NAME-2, ..., each by its own seed."""
+    if draws == 1:
+        return [colorize_file(photo, target, overwrite, paint)]
+    outcomes: list[Outcome] = []
+    for seed in range(draws):
+        file = target.with_stem(f"{target.stem}-{seed + 1}")
+        outcomes.append(colorize_file(photo, file, overwrite, partial(paint, seed=seed)))
+        if outcomes[-1].problem:  # it would meet every further version too
+            break
+    return outcomes
+
+
 def find_photos(where: tuple[str, ...]) -> tuple[list[Path], list[Outcome]]:
     """Return the photos that files, folders and patterns name, each once, and what named none."""
     found, problems = {}, []
@@ -128,7 +144,7 @@ def load_model(notebook: ModuleType, name: str, file: Path, here: machine.Machin
     return notebook.load_model(file, here.device), info
 
 
-def options_for(notebook: ModuleType, name: str, reference: str, side: int) -> dict:
+def options_for(notebook: ModuleType, name: str, reference: str, side: int, draws: int = 1) -> dict:
     """Return the options that this notebook's `colorize` understands; refuse the others."""
     if not hasattr(notebook, "colorize"):
         raise ColorizeError(f"{name} trains no model that colours pictures; choose another --with")
@@ -140,6 +156,8 @@ def options_for(notebook: ModuleType, name: str, reference: str, side: int) -> d
         options["reference"] = pictures.read_rgb(reference)
     if side and "side" not in known:
         raise ColorizeError(f"{name} has no choice of side; leave --side out")
+    if draws > 1 and not {"draws", "seed"} <= known.keys():
+        raise ColorizeError(f"{name} paints a photo in one way only; leave --draws out")
     return options | ({"side": side} if side else {})
 
 
@@ -151,7 +169,7 @@ def trained_painter(
     click.echo(
         f"{name}, {info.get('row', '')}: weights trained on {info.get('data', '?')}", err=True
     )
-    return lambda rgb: colorize_picture(notebook, model, rgb, here, **options)
+    return lambda rgb, **version: colorize_picture(notebook, model, rgb, here, **options, **version)
 
 
 def fitted_painter(
@@ -164,13 +182,13 @@ def fitted_painter(
     anew = "lightness" in known  # a training for every photo
     models: list[torch.nn.Module] = []
 
-    def paint(rgb: np.ndarray) -> np.ndarray:
+    def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
         if anew:
             model = fit(colours, here, lightness=lightness_of(rgb, here), **given)
         else:
             models[:] = models or [fit(colours, here, **given)]
             model = models[0]
-        return colorize_picture(notebook, model, rgb, here, **options)
+        return colorize_picture(notebook, model, rgb, here, **options, **version)
 
     takes = getattr(notebook, "FIT_TAKES", "some minutes")
     how_often = "for each photo" if anew else "once"
@@ -181,10 +199,17 @@ def fitted_painter(
 
 
 def choose_painter(
-    notebook: ModuleType, name: str, reference: str, weights: str, row: str, device: str, side: int
+    notebook: ModuleType,
+    name: str,
+    reference: str,
+    weights: str,
+    row: str,
+    device: str,
+    side: int,
+    draws: int = 1,
 ) -> Painter:
     """Return what paints one photo: a trained model, or one that learns a reference first."""
-    options = options_for(notebook, name, reference, side)
+    options = options_for(notebook, name, reference, side, draws)
     if hasattr(notebook, "fit_reference") and not (weights or row):
         if not reference:
             raise ColorizeError(
@@ -211,22 +236,30 @@ def choose_painter(
     type=click.IntRange(0),
     help="Short side the network sees; 0: as it was trained.",
 )
+@click.option(
+    "--draws",
+    default=1,
+    type=click.IntRange(1, 100),
+    help="Versions of each photo, NAME-1, NAME-2, ..., from a notebook that has noise (05).",
+)
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcomes as JSON.")
-def command(photos, name, output, reference, weights, row, side, device, jpeg, overwrite, as_json):
+def command(
+    photos, name, output, reference, weights, row, side, draws, device, jpeg, overwrite, as_json
+):
     """Colour PHOTOS (files, folders or patterns) at full size; their own lightness is kept.
 
     Colours are guesses. Exit status: 0 all were coloured, 1 some or none were, 2 wrong use.
     """
     name = notebooks.full_name(name)
     notebook = notebooks.load(name)
-    paint = choose_painter(notebook, name, reference, weights, row, device, side)
+    paint = choose_painter(notebook, name, reference, weights, row, device, side, draws)
     found, outcomes = find_photos(photos)
     targets = plan_targets(found, output, ".jpg" if jpeg else ".png")
     for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):
-        outcomes.append(colorize_file(photo, target, overwrite, paint))
+        outcomes += colorize_versions(photo, target, overwrite, paint, draws)
     report(outcomes, as_json)
     sys.exit(0 if outcomes and not any(o.problem for o in outcomes) else 1)
 

@@ -325,3 +325,61 @@ def test_weights_and_a_reference_exclude_each_other(tmp_path, fitting):
         source, "--reference", reference, "--weights", "w.safetensors", "-o", tmp_path / "out"
     )
     assert done.exit_code == 2 and "leave --reference out" in done.output
+
+
+@pytest.fixture(scope="module")
+def noisy_weights(tmp_path_factory):
+    paper = notebooks.load("05_colorgan")
+    torch.manual_seed(0)
+    recipe = paper.Recipe(width=4, noise_channels=4, feature_channels=32, sigma=20.0, image_size=32)
+    info = {"notebook": "05_colorgan", "row": "colorgan", "build": paper.asdict(recipe)}
+    file = tmp_path_factory.mktemp("noisy") / "colorgan.safetensors"
+    training.save_weights(file, paper.build_model(recipe), info)
+    return file
+
+
+def draw(*arguments):
+    return CliRunner().invoke(cli.main, ["colorize", *map(str, arguments), "--with", "05"])
+
+
+def test_draws_write_versions_that_differ_in_colour_only(tmp_path, noisy_weights):
+    smooth = np.linspace(60, 190, 60)[None, :, None] + np.zeros((40, 60, 3))
+    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "a.png")
+    photo(tmp_path / "a-1.png")  # a name that a version of the other one might take
+    for folder in ("one", "two"):
+        done = draw(
+            tmp_path / "a.png", tmp_path / "a-1.png", "--weights", noisy_weights,
+            "-o", tmp_path / folder, "--draws", 3,
+        )  # fmt: skip
+        assert done.exit_code == 0 and "6 of 6 coloured" in done.output, done.output
+    names = [f"{stem}-{k}.png" for stem in ("a", "a-1") for k in (1, 2, 3)]
+    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == sorted(names)
+    versions = [np.asarray(Image.open(tmp_path / "one" / name)) for name in names[:3]]
+    assert len({version.tobytes() for version in versions}) == 3
+    for version in versions:
+        assert (lightness(version) - lightness(smooth.astype(np.uint8))).abs().max() < 0.6
+    again = [np.asarray(Image.open(tmp_path / "two" / name)) for name in names[:3]]
+    assert all(np.array_equal(a, b) for a, b in zip(versions, again, strict=True))
+
+
+def test_without_draws_there_is_one_version_under_the_photos_name(tmp_path, noisy_weights):
+    photo(tmp_path / "a.png")
+    done = draw(tmp_path / "a.png", "--weights", noisy_weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0 and [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_a_bad_photo_is_reported_once_for_all_its_draws(tmp_path, noisy_weights):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    photo(tmp_path / "good.png")
+    options = ("--weights", noisy_weights, "-o", tmp_path / "out", "--draws", 4)
+    done = draw(tmp_path / "bad.png", tmp_path / "good.png", *options)
+    assert done.exit_code == 1 and done.output.count("bad.png") == 1
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_draws_are_refused_where_nothing_is_drawn(tmp_path, weights):
+    done = colorize(
+        photo(tmp_path / "a.png"), "--weights", weights, "-o", tmp_path / "out", "--draws", 2
+    )
+    assert done.exit_code == 2 and "leave --draws out" in done.output
+    assert not (tmp_path / "out").exists()
