@@ -335,13 +335,13 @@ def test_the_noise_map_loss_pools_finer_features():
 def test_the_perceptual_loss_is_zero_on_the_truth_and_differentiable_through_lab():
     g, rgb = game(), batch()
     lightness, truth = color.to_network(rgb)
-    features = g.true_features(rgb)
+    features = paper.true_features(g, rgb)
     painted = truth.clone().requires_grad_()
-    terms = g.terms(lightness, truth, features, painted, torch.zeros(4, 32, 4, 4))
+    terms = paper.equation_1(g, lightness, truth, features, painted, torch.zeros(4, 32, 4, 4))
     assert terms["L_p"].item() < 0.02 and terms["L_1"].item() == 0
     grey = (0 * truth).requires_grad_()
     (gradient,) = torch.autograd.grad(
-        g.terms(lightness, truth, features, grey, torch.zeros(4, 32, 4, 4))["L_p"], grey
+        paper.equation_1(g, lightness, truth, features, grey, torch.zeros(4, 32, 4, 4))["L_p"], grey
     )
     assert gradient.isfinite().all() and gradient.abs().max() > 0
 
@@ -386,7 +386,9 @@ def test_eq_1_is_the_weighted_sum():
     torch.manual_seed(3)
     lightness, truth = color.to_network(batch())
     painted, mapped = paper.predict(again.modules["generator"], lightness)
-    terms = again.terms(lightness, truth, again.true_features(batch()), painted, mapped)
+    terms = paper.equation_1(
+        again, lightness, truth, paper.true_features(again, batch()), painted, mapped
+    )
     total = 0.1 * terms["L_g"] + 100 * terms["L_p"] + 10 * terms["L_1"] + terms["L_s"]
     total.backward()
     for name, parameter in again.modules["generator"].named_parameters():
@@ -444,7 +446,9 @@ def test_l1_training_learns_one_colour():
 
 def test_l_s_alone_drives_the_branch_to_the_median():
     g, rgb = game(lambda_g=0.0, lambda_p=0.0, lambda_l1=0.0), batch(8)
-    features = torch.nn.functional.adaptive_avg_pool2d(g.true_features(rgb)["relu4_3"], (4, 4))
+    features = torch.nn.functional.adaptive_avg_pool2d(
+        paper.true_features(g, rgb)["relu4_3"], (4, 4)
+    )
     best = (features.median(0).values - features).abs().mean().item()
     g.optimizers["generator"] = torch.optim.Adam(g.modules["generator"].parameters(), lr=5e-3)
     losses = [g.step(rgb, i)["L_s"].item() for i in range(150)]
@@ -634,36 +638,47 @@ def test_a_part_helps_only_if_eye_noise_and_seeds_agree(delta_e, psnr, verdict):
         "variants": {"with": zero, "without it": {"delta_e_paired": delta_e, "psnr_paired": psnr}},
         "origin": "x",
     }
-    assert (
-        paper.worse_without("claim", "without minus with", study, "without")["verdict"] == verdict
-    )
+    claim = paper.worse_without("claim", study, "without")
+    assert claim["verdict"] == verdict and "without it minus with it" in claim["test"]
 
 
 def test_claims_of_studies_that_were_not_run_say_so():
-    claims = paper.claims_on_parts(None, None, None) + paper.claims_on_noise(
-        {}, None, None, None, 0.1
-    )
-    assert {c["verdict"] for c in claims} == {"not run yet"} and {c["number"] for c in claims} == {
-        None
-    }
+    claims = paper.claims_on_parts(None, None) + paper.claims_on_wasserstein(None)
+    claims += [*paper.claims_on_rivals(None), paper.claim_on_diversity({}, None, 0.1)]
+    claims += [paper.claim_on_vividness(None, None), paper.claim_on_l_s(None)]
+    assert {c["verdict"] for c in claims} == {"not run yet"}
+    assert {c["number"] for c in claims} == {None}
 
 
 @pytest.mark.parametrize(
     ("clipping", "verdict"), [([0.5, 0.6], "held"), ([0.001, 0.002], "partly")]
 )
 def test_vanishing_gradients_are_judged_by_the_cited_clipping(clipping, verdict):
-    slopes = {
-        "gradient penalty": [0.9, 1.0],
-        "clipping at 0.01": clipping,
-        "cross entropy": [0.1, 0.2],
+    slopes = {"gradient penalty": [0.9, 1.0], "clipping 0.01": clipping, "cross": [0.1, 0.2]}
+    variants = {
+        name: {"slope_of_each_seed": found, "delta_e_paired": gap(0, -1, 1)}
+        for name, found in slopes.items()
     }
-    study = {
-        "variants": {
-            k: {"slope_of_each_seed": v, "delta_e_paired": gap(0, -1, 1)} for k, v in slopes.items()
-        },
-        "origin": "x",
-    }
-    claim = next(c for c in paper.claims_on_parts(None, None, study) if "vanishing" in c["claim"])
+    claims = paper.claims_on_wasserstein({"variants": variants, "origin": "x"})
+    assert [c["verdict"] for c in claims] == [verdict, "held"]
+    variants["clipping 0.01"]["delta_e_paired"] = gap(2, 1, 3)
+    claims = paper.claims_on_wasserstein({"variants": variants, "origin": "x"})
+    assert claims[1]["verdict"] == "did not hold"
+
+
+@pytest.mark.parametrize(
+    ("main", "seeds", "verdict"),
+    [
+        (2.5, [2.4, 3.0], "held"),
+        (2.5, [2.4, 1.5], "partly"),
+        (2.5, [0.4, 3.0], "did not hold"),
+        (0.4, None, "did not hold"),
+        (3.0, None, "held"),
+    ],
+)
+def test_diversity_must_show_in_every_training(main, seeds, verdict):
+    study = {"variants": {"with": {"distance_of_each_seed": seeds}}, "origin": "x"}
+    claim = paper.claim_on_diversity({"0.1": {"distance": main}}, seeds and study, 0.1)
     assert claim["verdict"] == verdict
 
 
@@ -673,13 +688,11 @@ def test_vividness_needs_seeds_that_agree():
         return {"variants": {"no branch": {"colourfulness_paired": found}}, "origin": "x"}
 
     def verdict(*arguments):
-        return next(
-            c for c in paper.claims_on_noise({}, None, *arguments, 0.1) if "vivid" in c["claim"]
-        )["verdict"]
+        return paper.claim_on_vividness(*arguments)["verdict"]
 
     assert verdict(None, study([-1.5, -0.5])) == "held"
     assert verdict(None, study([-2.5, 0.5])) == "partly"
-    assert verdict(gap(3, 2, 4), None) == "partly"  # one seed cannot hold it
+    assert verdict(gap(3, 2, 4), None) == "partly"  # one training cannot hold it
     assert verdict(gap(-3, -4, -2), None) == "did not hold"
 
 
