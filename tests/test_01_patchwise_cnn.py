@@ -471,7 +471,7 @@ def test_training_learns_a_colour_that_follows_the_grey_level(tmp_path):
     maps = paper.read_pairs(paper.write_pairs(tmp_path, spec, rgb, rgb), spec)
     plan = paper.Budget(8, 8, 8, 0.01, 0.01, "adam")
     _, history = paper.train("two", TINY, plan, maps, HERE)
-    assert history.losses["error"][-1] < 0.5 * history.losses["error"][0]
+    assert history.losses["error"][-1] < 0.7 * history.losses["error"][0]
     assert np.isnan(history.losses["second"][:32]).all()
     assert np.isnan(history.losses["first"][32:]).all()
 
