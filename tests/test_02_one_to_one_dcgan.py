@@ -478,12 +478,14 @@ def test_recoloured_pieces_keep_lightness_and_their_dabs_follow():
     torch.testing.assert_close(same, rgb, atol=1e-3, rtol=0)
 
 
-def test_a_dab_glows_near_it_and_says_nothing_far_away():
-    dabs = torch.zeros(1, 3, 90, 90)
+def test_a_dab_glows_near_it_where_lightness_is_alike_and_nowhere_else():
+    dabs, grey = torch.zeros(1, 3, 90, 90), torch.full((1, 1, 90, 90), 0.2)
+    grey[..., 55:] = -0.8
     dabs[0, :, 44:47, 44:47] = torch.tensor([1.0, 0.3, -0.2]).view(3, 1, 1)
-    glow = paper.glow(dabs)[0]
-    assert glow[1, 45, 52] > 0.7 and glow[2, 45, 52] < -0.4 and glow[0, 45, 45] > glow[0, 45, 60]
-    assert glow[0, 0, 0] == -1 and glow[1:, 0, 0].abs().max() == 0
+    glow = paper.glow(dabs, grey)[0]
+    assert glow[1, 45, 40] > 0.7 and glow[2, 45, 40] < -0.4 and glow[0, 45, 40] > 0.5
+    for y, x in ((45, 57), (0, 0)):  # over the edge, and far away
+        assert glow[0, y, x] == -1 and glow[1:, y, x].abs().max() == 0
 
 
 def test_levin_gets_the_very_same_dabs():
