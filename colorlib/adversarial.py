@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -81,18 +82,28 @@ def loss(kind: str) -> AdversarialLoss:
     return _LOSSES[kind]
 
 
-def gradient_penalty(critic: Score, real: Tensor, fake: Tensor, weight: float = 10.0) -> Tensor:
+def gradient_penalty(
+    critic: Score,
+    real: Tensor,
+    fake: Tensor,
+    weight: float = 10.0,
+    per: Literal["picture", "place"] = "picture",
+) -> Tensor:
     """Return WGAN-GP's penalty, weight * mean (|gradient| - 1)^2, a scalar.
 
     The gradient of the critic's score is taken per picture at a random point between its real and
     its generated version, (B, ...) each. A critic with batch norm mixes pictures: use none or
     instance norm. Not for a compiled critic: torch.compile cannot differentiate twice.
+
+    per: whose length is held to 1: the gradient of a whole picture, or, as SinGAN does for its
+    patch critic, the gradient at each place, (B, C, H, W) over C.
     """
     share = torch.rand((len(real),) + (1,) * (real.dim() - 1), device=real.device, dtype=real.dtype)
     between = torch.lerp(fake.detach().to(real.dtype), real.detach(), share).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    parts = gradient.flatten(1) if per == "picture" else gradient
     # a bare norm has no derivative at 0; the small term moves the penalty by less than 1e-5
-    length = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()
+    length = (parts.square().sum(1) + 1e-12).sqrt()
     return weight * (length - 1).square().mean()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -108,6 +109,28 @@ def test_gradient_penalty_of_a_quadratic_critic():
     (gradient,) = torch.autograd.grad(penalty, k)
     by_hand = 3 * (2 * (0.7 * lengths - 1) * lengths).mean()
     assert gradient.item() == pytest.approx(by_hand.item(), rel=1e-9)
+
+
+def test_gradient_penalty_of_a_tiny_patch_critic_place_by_place():
+    """Score sum of v . tanh(W x) over places, float64: its gradient is W^T (v (1 - tanh^2))."""
+    random = torch.Generator().manual_seed(4)
+    mix, out = (torch.randn(*s, generator=random, dtype=torch.float64) for s in ((5, 3), (5,)))
+    real, fake = torch.randn(2, 2, 3, 4, 6, generator=random, dtype=torch.float64)
+
+    def critic(x):
+        hidden = torch.einsum("hc,bcij->bhij", mix, x).tanh()
+        return torch.einsum("h,bhij->bij", out, hidden).flatten(1)
+
+    torch.manual_seed(11)
+    penalty = adversarial.gradient_penalty(critic, real, fake, weight=2.0, per="place")
+    torch.manual_seed(11)
+    share = torch.rand(2, 1, 1, 1, dtype=torch.float64)
+    points = (fake + share * (real - fake)).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    by_hand = 0.0
+    for x in points:
+        slope = mix.numpy().T @ (out.numpy() * (1 - np.tanh(mix.numpy() @ x) ** 2))
+        by_hand += 2 * (np.sqrt((slope**2).sum()) - 1) ** 2 / len(points)
+    assert penalty.item() == pytest.approx(by_hand, rel=1e-9)
 
 
 def test_gradient_penalty_trains_the_critic_only():
