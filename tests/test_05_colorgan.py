@@ -655,15 +655,31 @@ def test_claims_of_studies_that_were_not_run_say_so():
 )
 def test_vanishing_gradients_are_judged_by_the_cited_clipping(clipping, verdict):
     slopes = {"gradient penalty": [0.9, 1.0], "clipping 0.01": clipping, "cross": [0.1, 0.2]}
-    variants = {
-        name: {"slope_of_each_seed": found, "delta_e_paired": gap(0, -1, 1)}
+    rows = {
+        name: {"slope_of_each_seed": found, "delta_e_of_each_seed": [12.0, 13.0, 12.5]}
         for name, found in slopes.items()
     }
-    claims = paper.claims_on_wasserstein({"variants": variants, "origin": "x"})
-    assert [c["verdict"] for c in claims] == [verdict, "held"]
-    variants["clipping 0.01"]["delta_e_paired"] = gap(2, 1, 3)
-    claims = paper.claims_on_wasserstein({"variants": variants, "origin": "x"})
-    assert claims[1]["verdict"] == "did not hold"
+    study = {"variants": rows, "origin": "x", "seeds": [0, 1, 2]}
+    assert [c["verdict"] for c in paper.claims_on_wasserstein(study)] == [verdict, "held"]
+
+
+@pytest.mark.parametrize(
+    ("worst", "seeds", "verdict"),
+    [
+        (13.0, 3, "held"),
+        (13.4, 3, "partly"),
+        (15.0, 3, "did not hold"),
+        (13.0, 2, "not testable here"),
+    ],
+)
+def test_stable_means_that_seeds_end_alike(worst, seeds, verdict):
+    ends = {"gradient": 13.0, "clipping": worst, "cross": 13.0}
+    rows = {
+        name: {"slope_of_each_seed": [1.0], "delta_e_of_each_seed": [12.0, high, 12.5][:seeds]}
+        for name, high in ends.items()
+    }
+    study = {"variants": rows, "origin": "x", "seeds": list(range(seeds))}
+    assert paper.claims_on_wasserstein(study)[1]["verdict"] == verdict
 
 
 @pytest.mark.parametrize(
