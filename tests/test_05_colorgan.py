@@ -296,6 +296,15 @@ def test_weights_come_back_as_the_same_model(tmp_path):
     assert torch.equal(paper.colorize(model, grey, 2), paper.colorize(again, grey, 2))
 
 
+def test_weights_of_another_vgg_are_refused_in_one_line(tmp_path):
+    info = {"notebook": paper.NAME, "build": paper.asdict(TINY)}
+    file = tmp_path / "colorgan.safetensors"
+    training.save_weights(file, small(), info)
+    assert paper.read_row(file, tiny_vgg(), HERE).image_size == 32
+    with pytest.raises(notebooks.ParameterError, match="32 channels, this run's VGG has 64"):
+        paper.read_row(file, tiny_vgg(8), HERE)
+
+
 # --- losses and steps --------------------------------------------------------------------------
 
 
