@@ -153,6 +153,32 @@ def test_the_two_networks_share_nothing():
     assert any(p.grad.abs().sum() > 0 for p in pair.nets[0].parameters())
 
 
+def test_a_constant_divisor_is_absorbed_by_the_weights():
+    torch.manual_seed(0)
+    layer = paper.LibraryConv2d(3, 4, 3, "full").double()
+    x = torch.randn(2, 3, 7, 7, dtype=torch.float64)
+    divided = F.conv2d(x, 9 * layer.weight, padding=2) / 9
+    assert (layer(x) - divided).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("shape", ["mixed", "same"])
+def test_no_layer_is_left_behind_by_the_others(shape):
+    """Within a network, relative weight changes after some SGD lie within a factor of ten."""
+    budget = paper.Budget(4, 4, 8, 0.1, 0.1, schedule="constant")
+    trainer = paper.PatchTraining(paper.Recipe(width=24, shape=shape), budget, HERE, 5)
+    weights = [c.weight for net in trainer.network.nets for c in net.convolutions]
+    before = [w.detach().clone() for w in weights]
+    rgb = paper.as_batch(datasets.load("garden", 64, count=16, kind="landscapes").pictures)
+    y = paper.grey_level(color.rgb_to_lab(rgb)[:, :1])
+    chroma = paper.chroma_of(rgb)[..., 4:-4, 4:-4]
+    for index in range(30):
+        half = slice(0, 8) if index % 2 else slice(8, 16)
+        trainer.step((y[half], chroma[half]), index)
+    moved = [((w - b).norm() / b.norm()).item() for w, b in zip(weights, before, strict=True)]
+    for net in (moved[:4], moved[4:]):
+        assert min(net) > 1e-4 and max(net) < 10 * min(net), moved
+
+
 # ------------------------------------------------------------------------------ assembly
 
 
