@@ -422,6 +422,59 @@ def test_a_batch_depends_on_seed_and_step_only_and_an_epoch_holds_every_pair_onc
     assert len(patches) == len({tuple(map(float, t)) for t in truth}) == 24
 
 
+def test_changed_code_never_reads_old_pair_files(tmp_path, monkeypatch):
+    rgb = pictures()
+    before = paper.described(SPEC, rgb)
+    assert before == paper.described(SPEC, rgb) and before.content
+    monkeypatch.setitem(paper.STYLES, "none", lambda x: 1 - x)
+    after = paper.described(SPEC, rgb)
+    assert paper.pairs_place(tmp_path, before) != paper.pairs_place(tmp_path, after)
+
+
+def test_leftovers_of_a_killed_writer_are_removed_and_a_full_disk_is_named(tmp_path, monkeypatch):
+    rgb, place = pictures(), paper.pairs_place(tmp_path, SPEC)
+    place.mkdir()
+    (place / ".pairs_00.npy.abc").write_bytes(b"half")
+    usage = SimpleNamespace(free=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(paper.shutil, "disk_usage", lambda folder: usage)
+        with pytest.raises(paper.PairError, match="free; name another pairs_dir") as caught:
+            paper.write_pairs(tmp_path, SPEC, rgb, rgb)
+    assert "\n" not in str(caught.value)
+    paper.write_pairs(tmp_path, SPEC, rgb, rgb)
+    assert not list(place.glob(".*"))
+
+
+def test_a_bench_removes_a_studys_pair_files_and_keeps_the_bases(tmp_path):
+    rgb = datasets.load("garden", 32, count=40, kind="landscapes")
+    spec = paper.PairSpec(rgb.hash, patch=24, files=2, count=4)
+    base = paper.Variant(TINY, paper.Budget(1, 0, 4, 0.1, 0.1), spec)
+    parameters = SimpleNamespace(resume=False, study_seeds=[0], image_size=32, study_width=6)
+    sets = (rgb.train, rgb.validation, rgb.test)
+    bench = paper.Bench(parameters, HERE, tmp_path, sets, tmp_path / "pairs", (0.0, 0.0), base)
+    bench.train(base, 0)
+    bench.train(paper.replace(base, spec=paper.replace(spec, style="retro")), 0)
+    assert len(list((tmp_path / "pairs").iterdir())) == 2
+    bench.tidy()
+    assert len(list((tmp_path / "pairs").iterdir())) == 1
+    bench.tidy(everything=True)
+    assert not list((tmp_path / "pairs").iterdir())
+
+
+def test_the_last_file_is_what_pairs_error_reads(tmp_path):
+    rgb = pictures()
+    maps = paper.read_pairs(paper.write_pairs(tmp_path, SPEC, rgb, rgb), SPEC)
+    model = networks().eval()
+    y, chroma = paper.to_tensors(maps[-1])
+    wanted = paper.norm_loss(model(y), chroma).item()
+    assert paper.pairs_error(model, maps[-1], HERE) == pytest.approx(wanted, rel=1e-4)
+    plan = paper.Budget(1, 0, 5, 0.1, 0.1)
+    look = {"validate": lambda model: {}, "looks": 1}
+    model, history = paper.train("t", TINY, plan, maps, HERE, tmp_path / "w", **look)
+    last = history.validation[-1]["pairs_error"]
+    assert last == pytest.approx(paper.pairs_error(model, maps[-1], HERE), rel=1e-4)
+
+
 @pytest.mark.parametrize("style", list(paper.STYLES))
 def test_styles_change_colours_and_not_lightness(style):
     rgb = paper.as_batch(datasets.load("garden", 32, count=8, kind="landscapes").pictures)
@@ -532,6 +585,39 @@ def test_weights_come_back_as_the_same_model(tmp_path, model):
     assert torch.equal(paper.colorize(network, grey), paper.colorize(again, grey))
 
 
+@pytest.mark.parametrize("size", [(30, 33), (64, 64), (5, 7)])
+def test_the_global_network_takes_any_size(size):
+    torch.manual_seed(0)
+    network = paper.GlobalLocal(paper.Recipe("global_local", 4)).eval()
+    assert network(greys(2, *size)).shape == (2, 2, *size)
+
+
+def test_whole_pictures_come_in_a_batch_of_eight_whatever_the_patches_are():
+    for reduce in (1, 2):
+        spec, plan = paper.PairSpec("x", patch=48, count=384, reduce=reduce), paper.Budget(1, 1, 16)
+        whole, budget = paper.whole_pictures(spec, plan, 128)
+        assert budget.batch_size >= 8 and whole.reduce == 1 and whole.patch == 128
+        assert whole.count // budget.batch_size == 384 // 16
+
+
+def test_multiply_adds_are_those_of_the_table():
+    pair = paper.PatchwisePair(paper.Recipe(width=8))
+    inside = 64 - 2 * (paper.MARGIN + paper.HALO)  # a picture whose padded version is 64 x 64
+    rows = paper.layer_rows(pair.nets[0], 64)
+    wanted = 2 * sum(row["multiply-adds, millions"] for row in rows)
+    assert paper.multiply_adds(pair, inside) == pytest.approx(wanted)
+
+
+def test_one_cooling_whatever_the_losses():
+    plan = paper.Budget(2, 2, 4, 1.0, 1.0)
+    rates = {}
+    for switch in ("after", "alternate", "plateau"):
+        trainer = paper.PatchTraining(TINY, paper.replace(plan, switch=switch), HERE, 5)
+        rates[switch] = [trainer.rate(i, trainer.switch.is_second(i)) for i in range(20)]
+    assert rates["after"] == rates["alternate"] == rates["plateau"]
+    assert all(a >= b for a, b in zip(rates["after"][1:], rates["after"][2:], strict=False))
+
+
 def test_the_global_network_sees_the_whole_picture():
     torch.manual_seed(0)
     network = paper.GlobalLocal(paper.Recipe("global_local", 4)).eval()
@@ -567,27 +653,84 @@ def test_claims_of_studies_that_were_not_run_say_so():
     assert {c["number"] for c in claims} == {None}
 
 
-def row(mean, low, high, seeds, psnr=-1.0, delta_e=5.0):
-    gap = {"mean": mean, "low": low, "high": high, "seeds": seeds}
-    return {"delta_e_paired": gap, "psnr_paired": {"mean": psnr}, "delta_e": delta_e}
+def gap(mean, low, high, seeds, psnr=None):
+    delta_e = {"mean": mean, "low": low, "high": high, "seeds": seeds}
+    return {"delta_e_paired": delta_e, "psnr_paired": {"seeds": psnr or [-1.0] * len(seeds)}}
+
+
+def study_of(others, seeds=2):
+    """A study whose variants v0, v1 ... are compared with its first."""
+    rows = {f"v{i}": {"against": {"first": other}} for i, other in enumerate(others)}
+    return {"variants": {"first": {}, **rows}, "origin": "x", "seeds": list(range(seeds))}
 
 
 @pytest.mark.parametrize(
-    ("others", "verdict"),
+    ("others", "seeds", "verdict"),
     [
-        ([row(1, 0.5, 1.5, [1, 1]), row(2, 1, 3, [2, 2])], "held"),
-        ([row(1, 0.5, 1.5, [2, -0.1]), row(2, 1, 3, [2, 2])], "partly"),  # a seed disagrees
-        ([row(1, 0.5, 1.5, [1, 1], 0.2), row(2, 1, 3, [2, 2])], "partly"),  # PSNR disagrees
-        ([row(-1, -2, 0.5, [-1, -1]), row(0.2, -1, 1, [1, -1])], "did not hold"),
+        ([gap(1, 0.5, 1.5, [1, 1]), gap(2, 1, 3, [2, 2])], 2, "held"),
+        ([gap(1, 0.5, 1.5, [1]), gap(2, 1, 3, [2])], 1, "partly"),  # one training only
+        ([gap(1, 0.5, 1.5, [2, -0.1]), gap(2, 1, 3, [2, 2])], 2, "partly"),  # a seed disagrees
+        ([gap(1, 0.5, 1.5, [1, 1], [-1, 0.2]), gap(2, 1, 3, [2, 2])], 2, "partly"),  # PSNR does
+        ([gap(-1, -2, 0.5, [-1, -1]), gap(2, 1, 3, [2, 2])], 2, "did not hold"),
     ],
 )
-def test_a_variant_is_best_only_if_eye_noise_and_seeds_agree(others, verdict):
-    names = [f"v{i}" for i in range(len(others))]
-    study = {
-        "variants": {"first": row(0, 0, 0, [0]), **dict(zip(names, others, strict=True))},
-        "origin": "x",
+def test_a_variant_is_best_only_if_eye_noise_and_seeds_agree(others, seeds, verdict):
+    pairs = [(f"v{i}", "first") for i in range(len(others))]
+    assert paper.all_worse("text", study_of(others, seeds), pairs)["verdict"] == verdict
+
+
+def test_a_study_without_the_variants_is_not_testable():
+    claim = paper.all_worse("text", study_of([]), [("16 × 16", "64 × 64")])
+    assert claim["verdict"] == "not testable here"
+    size = {"variants": {"16 × 16": {"seams": 3.0}}, "origin": "x", "seeds": [0, 1]}
+    assert paper.claim_on_seams(size)["verdict"] == "not testable here"
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (gap(0.05, -0.1, 0.15, [0.1, 0.0]), "held"),
+        (gap(0.05, -0.1, 0.25, [0.1, 0.0]), "partly"),
+        (gap(-0.3, -0.4, -0.2, [-0.3, -0.3]), "did not hold"),
+    ],
+)
+def test_alike_means_an_interval_within_a_fifth(found, verdict):
+    assert paper.alike("text", study_of([found]), ("v0", "first"))["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("seams", "verdict"),
+    [((3.0, 1.0), "held"), ((1.5, 1.0), "partly"), ((0.9, 0.1), "did not hold")],
+)
+def test_seams_must_be_seen(seams, verdict):
+    rows = dict(zip(("16 × 16", "64 × 64"), ({"seams": s} for s in seams), strict=True))
+    study = {"variants": rows, "origin": "x", "seeds": [0, 1]}
+    assert paper.claim_on_seams(study)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "seeds", "verdict"),
+    [(-0.1, [0, 0.1], "held"), (-0.1, [0.3, -0.3], "partly"), (-0.4, [0, 0], "partly")],
+)
+def test_more_kernels_must_not_help(low, seeds, verdict):
+    study = study_of([gap(0, low, 0.4, seeds)])
+    study["variants"]["v0"] |= gap(0, low, 0.4, seeds)
+    assert paper.claim_on_width(study)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("refined", "blurred", "left", "verdict"),
+    [(4.0, 4.5, 0.9, "partly"), (4.0, 3.5, 0.9, "partly"), (5.5, 5.2, 0.9, "did not hold")],
+)
+def test_refinement_is_judged_against_a_blur_and_on_one_training(refined, blurred, left, verdict):
+    means = {"patchwise": 5.0, "patchwise_refined": refined, "patchwise_blurred": blurred}
+    edges = {
+        row: {"near edges": np.full(9, m), "edge agreement": np.full(9, 1 - m / 10)}
+        for row, m in (means | {"truth": 0.0}).items()
     }
-    assert paper.all_worse("text", study, names, "what")["verdict"] == verdict
+    colourful = {"patchwise": 1.0, "patchwise_refined": left}
+    claims = paper.claims_on_refinement(edges, colourful)
+    assert [c["verdict"] for c in claims] == [verdict, verdict]
 
 
 def test_the_parameter_files_name_no_folder_of_a_machine():
