@@ -315,7 +315,9 @@ def test_the_critic_loss_does_not_reach_the_generator():
 @pytest.mark.parametrize("adversarial", ["gan", "gan_saturating"])
 @pytest.mark.parametrize("descriptors", ["none", "position", "features"])
 def test_every_recipe_takes_a_step_and_paints(adversarial, descriptors):
-    recipe = paper.replace(TINY, adversarial=adversarial, descriptors=descriptors, hints="recolored")
+    recipe = paper.replace(
+        TINY, adversarial=adversarial, descriptors=descriptors, hints="recolored"
+    )
     gan = paper.PieceGAN(recipe, HERE, 1e-3)
     losses = gan.step(paper.Pieces(scene(), 8, 4).batch(0, "cpu"), 0)
     assert all(torch.isfinite(loss) for loss in losses.values())
@@ -624,7 +626,9 @@ def test_a_piece_of_the_source_itself_has_a_near_neighbour():
     measures = ("error", "distance", "ambiguity", "chroma")
     assert {len(facts[0][m]) for m in measures} == {len(paper.lattice(96, 96))}
     alike, own = (facts[0]["pictures"][k] for k in ("most alike in the source", "truth"))
-    assert (alike - own).abs().mean() < 20 and torch.equal(own[:1], paper.cut(color.rgb_to_lab(as_rgb(source)), [(0, 0)]))
+    assert (alike - own).abs().mean() < 20 and torch.equal(
+        own[:1], paper.cut(color.rgb_to_lab(as_rgb(source)), [(0, 0)])
+    )
 
 
 def gap(mean, low, high, seeds=None):
