@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -155,6 +156,36 @@ def test_pieces_of_tiny_sources_are_finite(size):
     assert all(torch.isfinite(values).all() for values in batch.values())
 
 
+def test_surroundings_follow_the_light_of_the_piece():
+    source = scene(140, 150)
+    neutral, lit = (
+        paper.Pieces(source, 12, 4, 0, kinds, surroundings=True).cut(torch.arange(12))
+        for kinds in ((), ("brightness", "contrast"))
+    )
+    for batch in (neutral, lit):
+        grey = paper.to_grey(batch["rgb"])
+        centre = (..., slice(32, 33), slice(32, 33))
+        inside = paper.box(grey, 8)[
+            centre
+        ].flatten()  # the piece's own mean moves the wide mean along
+        wide = batch["features"][:, :1][centre].flatten()
+        assert torch.corrcoef(torch.stack([inside, wide]))[0, 1] > 0.5
+        rough = paper.describe(50 * (grey + 1))[:, 1:2, 8:-8, 8:-8]
+        torch.testing.assert_close(batch["features"][:, 1:2, 8:-8, 8:-8], rough, atol=1e-4, rtol=0)
+    assert not torch.allclose(neutral["features"], lit["features"], atol=0.02)
+    bare = paper.Pieces(source, 12, 4).cut(torch.arange(12))
+    assert set(bare) == {"rgb", "position"} and bare["rgb"].shape == neutral["rgb"].shape
+
+
+def test_surroundings_do_not_change_the_piece():
+    both = [
+        paper.Pieces(scene(), 8, 4, 3, surroundings=s).cut(torch.arange(8)) for s in (False, True)
+    ]
+    for key in ("rgb", "position"):
+        torch.testing.assert_close(both[0][key], both[1][key], atol=1e-4, rtol=0)
+    assert both[1]["features"].shape == (8, 3, 64, 64)
+
+
 def test_position_says_where_in_the_source_a_piece_was_cut():
     source = np.zeros((80, 100, 3), np.uint8)
     source[..., 0] = np.linspace(0, 255, 100)[None]
@@ -266,7 +297,52 @@ def test_seams_are_seen_where_pieces_end():
     flat = torch.full((1, 3, 64, 128), 0.5) + 0.01 * torch.rand(1, 3, 64, 128)
     cut = flat.clone()
     cut[..., 64:] = cut[..., 64:] * torch.tensor([1.4, 0.8, 0.6]).view(1, 3, 1, 1)
-    assert paper.seam_excess(cut, places) > 2 > paper.seam_excess(flat, places)
+    assert paper.seam_excess(cut, flat, places) > 2 > paper.seam_excess(flat, flat, places)
+    assert paper.seam_excess(cut, cut, places) == pytest.approx(
+        1
+    )  # the truth's own edge is no seam
+
+
+def test_one_piece_has_no_seams():
+    picture = torch.rand(1, 3, 64, 64)
+    assert paper.seam_excess(picture, picture, paper.lattice(64, 64)) is None
+    assert paper.mean_of_known([None, 1.0, 3.0]) == 2 and paper.mean_of_known([None]) is None
+
+
+def test_a_bare_pixel_is_refused():
+    places = paper.lattice(64, 128, 64)[:1]
+    with pytest.raises(AssertionError, match="every pixel"):
+        paper.merge_pieces(torch.ones(1, 3, 64, 64), torch.ones(1, 1, 64, 64), places, (64, 128))
+
+
+@pytest.mark.parametrize("stride", [4, 16, 32, 50, 64])
+@pytest.mark.parametrize("more", [{}, {"sigma": 0.0}, {"ssim": "equal"}, {"segment": "none"}])
+def test_variants_of_post_processing_are_what_they_are_called(stride, more):
+    default = paper.Post(stride=stride, **more)
+    variants = paper.post_variants(default)
+    assert next(iter(variants.values())) == default
+    assert len(set(variants.values())) == len(variants)
+    for name, post in variants.items():
+        assert post.stride + post.jitter <= paper.PIECE
+        if name.startswith("lattice moved"):
+            assert f"{post.jitter // 2} px" in name and post.jitter > 0
+    assert "equal weights" not in variants or variants["equal weights"].ssim == "equal"
+    assert ("no Gaussian" in variants) == (default.sigma != 0)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"adversarial": "none"}, {"frobenius": "mean"}, {"augmentations": ()}]
+)
+def test_the_first_variant_is_the_runs_own_recipe(more):
+    own = paper.replace(TINY, **more)
+    for variants in paper.trained_variants(own).values():
+        recipes = list(variants.values())
+        assert recipes[0] == own and len(set(recipes)) == len(recipes)
+    objective = paper.trained_variants(own)["objective"]
+    assert objective["no discriminator"].adversarial == "none"
+    assert objective["adversarial alone"].frobenius == "none"
+    odd = paper.trained_variants(paper.replace(TINY, augmentations=("flip",)))["augmentation"]
+    assert list(odd)[:2] == ["as given", "all six"]
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -299,6 +375,12 @@ def test_the_frobenius_mean_is_the_sum_over_12288_entries():
     assert found["sum"] == pytest.approx(12288 * found["mean"], rel=1e-4)
 
 
+def test_adversarial_alone_hears_nothing_of_the_colours():
+    gan = paper.PieceGAN(paper.replace(TINY, frobenius="none"), HERE, 1e-4)
+    losses = gan.step(paper.Pieces(scene(), 8, 4).batch(0, "cpu"), 0)
+    assert losses["generator"].item() == pytest.approx(losses["cross_entropy"].item())
+
+
 def test_without_a_discriminator_there_is_none():
     gan = paper.PieceGAN(paper.replace(TINY, adversarial="none"), HERE, 1e-3)
     assert set(gan.modules) == {"generator"}
@@ -313,13 +395,13 @@ def test_the_critic_loss_does_not_reach_the_generator():
 
 
 @pytest.mark.parametrize("adversarial", ["gan", "gan_saturating"])
-@pytest.mark.parametrize("descriptors", ["none", "position", "features"])
+@pytest.mark.parametrize("descriptors", ["none", "position", "features", "context"])
 def test_every_recipe_takes_a_step_and_paints(adversarial, descriptors):
     recipe = paper.replace(
         TINY, adversarial=adversarial, descriptors=descriptors, hints="recolored"
     )
     gan = paper.PieceGAN(recipe, HERE, 1e-3)
-    losses = gan.step(paper.Pieces(scene(), 8, 4).batch(0, "cpu"), 0)
+    losses = gan.step(paper.pieces_of(scene(), recipe, BUDGET).batch(0, "cpu"), 0)
     assert all(torch.isfinite(loss) for loss in losses.values())
     model = gan.modules["generator"].eval()
     assert paper.colorize(model, paper.lightness_of(scene(70, 64))).shape == (1, 3, 70, 64)
@@ -524,6 +606,19 @@ def test_a_copy_is_known_as_one_and_other_pictures_are_not():
     assert paper.copied_share(copy) > 0.9 and paper.copied_share(other) < 0.1
 
 
+def test_the_stereo_pair_is_found_without_being_told():
+    pairs, _ = paper.load_pairs(asked(pairs=["flower", "china", "motorcycle"], image_size=128))
+    shares = {p.name: paper.copied_share(paper.replace(p, stereo=False)) for p in pairs}
+    assert shares["motorcycle"] > paper.COPY > max(shares["flower"], shares["china"]) + 0.1
+
+
+def test_a_coloured_target_too_small_to_score_is_refused_in_one_line():
+    with pytest.raises(notebooks.ParameterError, match="10 x 40 pixels") as caught:
+        paper.make_pair("small", scene(), scene(10, 40), 72)
+    assert "\n" not in str(caught.value)
+    assert not paper.make_pair("grey", scene(), np.full((10, 40, 3), 90, np.uint8), 72).has_truth
+
+
 def test_a_folder_gives_pairs_by_name_and_by_beginning(tmp_path):
     for i, name in enumerate(["gt_a", "gt_b", "other"]):
         write_pair(tmp_path, name, i)
@@ -555,6 +650,9 @@ def test_two_files_make_a_pair(tmp_path):
     item = f"{tmp_path / 'mine_source.png'}, {tmp_path / 'mine_target.png'}"
     pairs, _ = paper.load_pairs(asked(pairs=[item, item]))
     assert [p.name for p in pairs] == ["mine_target", "mine_target-1"]
+    assert not any(p.shown for p in pairs)
+    allowed, _ = paper.load_pairs(asked(pairs=[item], show=["mine_*"]))
+    assert allowed[0].shown
     source, target = (str(tmp_path / f"mine_{half}.png") for half in ("source", "target"))
     own, _ = paper.load_pairs(asked(source=source, target=target, pairs=["flower"]))
     assert [p.name for p in own] == ["mine_target"]
@@ -611,6 +709,13 @@ def test_partial_rank_correlation_agrees_with_scipy_and_takes_the_third_out():
     assert paper.partial_rank_correlation(one, one + 1, third) == pytest.approx(1)
     assert paper.partial_rank_correlation(one[:4], other[:4], third[:4]) is None
     assert paper.partial_rank_correlation(none, one, third) is None
+    fourth = random.normal(size=200)
+    two = (
+        third + fourth + random.normal(size=200),
+        third + fourth + random.normal(size=200),
+    )
+    assert paper.partial_rank_correlation(*two, third) > 0.5
+    assert abs(paper.partial_rank_correlation(*two, third, fourth)) < 0.3
     tied = random.integers(0, 5, 200).astype(float)
     assert np.allclose(paper.ranks(tied), rankdata(tied) - 100.5)
 
@@ -641,7 +746,7 @@ def gap(mean, low, high, seeds=None):
         (gap(-1, -1.5, -0.5), gap(0.5, 0.2, 0.8), 12, "held"),
         (gap(-1, -1.5, -0.5), gap(0.5, 0.2, 0.8), 2, "partly"),  # too few pairs
         (gap(-1, -1.5, -0.5), gap(-0.1, -0.4, 0.2), 12, "partly"),  # PSNR disagrees
-        (gap(-1, -2.5, 0.5), gap(0.5, 0.2, 0.8), 12, "partly"),  # the interval holds zero
+        (gap(-1, -2.5, 0.5), gap(0.5, 0.2, 0.8), 12, "did not hold"),  # the interval holds zero
         (gap(-1, -1.5, -0.5, [-2.2, 0.2]), gap(0.5, 0.2, 0.8), 12, "partly"),  # a seed disagrees
         (gap(0.3, 0.1, 0.5), gap(0.5, 0.2, 0.8), 12, "did not hold"),
     ],
@@ -651,12 +756,134 @@ def test_a_row_is_better_only_if_eye_noise_and_seeds_agree(delta_e, psnr, pairs,
 
 
 def test_claims_of_studies_that_were_not_run_say_so():
-    facts = {"early_share": [], "entropy_change": [], "epoch_change": []}
-    claims = paper.claims_on_quality({}, []) + paper.claims_on_training(facts, None)
-    claims += paper.claims_on_post(None, {}, {}) + paper.claims_on_failure({}, None)
-    claims += paper.claims_on_outlook(None, None, None)
-    assert len(claims) == 16 and {c["verdict"] for c in claims} == {"not run yet"}
+    facts = paper.training_facts({}, ())
+    claims = paper.claims_on_quality({}, []) + paper.claims_on_training(facts)
+    claims += paper.claims_on_objective(None) + paper.claims_on_post(None, {}, {}, {})
+    claims += paper.claims_on_failure({}, None) + paper.claims_on_outlook(None, None, None)
+    assert len(claims) == 19 and {c["verdict"] for c in claims} == {"not run yet"}
     assert {c["number"] for c in claims} == {None}
+
+
+def result(ours, one, grey, pairs=8):
+    judged = [SimpleNamespace(name=str(i)) for i in range(pairs)]
+    rows = zip(("dcgan", "mean_ab", "grey_floor"), (ours, one, grey), strict=True)
+    made = {row: np.broadcast_to(values, pairs) for row, values in rows}
+    return {
+        p.name: {r: {"delta_e": float(v[i])} for r, v in made.items()} for i, p in enumerate(judged)
+    }, judged
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict"),
+    [
+        (result(8, 12, 20), "held"),
+        (result(8, 12, 20, pairs=3), "partly"),  # too few
+        (result(15, 16, 20), "partly"),  # better than nothing is not very well
+        (result(8, 7, 20), "did not hold"),  # one mean colour does it too
+        (result([5, 12] * 4, [10, 11] * 4, 20), "did not hold"),  # nearer on half of the pairs
+    ],
+)
+def test_very_well_is_more_than_better_than_nothing(scores, verdict):
+    assert paper.claim_on_result(*scores)["verdict"] == verdict
+
+
+def history(mse, **more):
+    losses = {"mse": mse} | {k: [1.0] * len(mse) for k in paper.LOSSES} | more
+    validation = [{"CIEDE2000": e} for e in (20.0, 15.0, 14.9)]
+    smooth = lambda key, over: np.array(losses[key])  # noqa: E731
+    return SimpleNamespace(
+        losses=losses, steps=list(range(len(mse))), smooth=smooth, validation=validation
+    )
+
+
+def test_an_even_fall_is_no_sharp_decline():
+    def verdict(mse):
+        facts = paper.training_facts(
+            {str(i): history(mse) for i in range(6)}, {str(i) for i in range(6)}
+        )
+        return paper.claims_on_training(facts)
+
+    even = verdict(np.linspace(1, 0, 41).tolist())
+    sharp = verdict([1.0] + [0.05] * 39 + [0.0])
+    assert even[0]["verdict"] == "did not hold" and sharp[0]["verdict"] == "held"
+    assert sharp[1]["verdict"] == "held"  # three flat losses
+    assert sharp[2]["verdict"] == "partly"  # half of the epochs move it, and the last is nearer
+    assert verdict([1.0])[0]["verdict"] == "not run yet"  # one step has no quarters
+
+
+@pytest.mark.parametrize(
+    ("merged", "smoothed", "verdict"),
+    [
+        ([1.5, 1.4, 1.6, 1.5, 1.4], [1.0, 1.0, 1.1, 1.0, 1.0], "held"),
+        ([1.5, 1.4, 1.6, 1.5, 1.4], [1.3, 1.3, 1.3, 1.3, 1.3], "partly"),
+        ([1.0, 1.05, 1.0, 1.1, 1.0], [0.9, 0.9, 0.9, 0.9, 0.9], "not testable here"),
+        ([1.5, 1.4, 1.6, 1.5, 1.4], [1.6, 1.5, 1.7, 1.6, 1.5], "did not hold"),
+        ([None], [None], "not testable here"),
+    ],
+)
+def test_no_seam_is_no_proof_that_seams_are_hidden(merged, smoothed, verdict):
+    assert paper.claim_on_seams({"merged": merged, "smoothed": smoothed})["verdict"] == verdict
+
+
+def hint_study(levin, spread, pairs=6):
+    counts = {
+        "5": {"against_levin": gap(levin, levin - 0.2, levin + 0.2)},
+        "20": {
+            "against_none": gap(-2, -2.5, -1.5),
+            "against_none_psnr": gap(1, 0.5, 1.5),
+            "against_spread": gap(spread, spread - 0.2, spread + 0.2),
+        },
+    }
+    return {"counts": counts, "pairs": ["p"] * pairs, "origin": "here"}
+
+
+@pytest.mark.parametrize(
+    ("study", "verdict"),
+    [
+        (hint_study(-1, -1), "held"),
+        (hint_study(1, -1), "partly"),  # Levin needs no network
+        (hint_study(-1, 0.5), "partly"),  # and spreading needs none either
+        (hint_study(-1, -1, pairs=2), "partly"),
+        (hint_study(-1, -1) | {"copies": True}, "not run yet"),
+    ],
+)
+def test_scribbles_must_beat_what_needs_no_network(study, verdict):
+    assert paper.claim_on_scribbles(study)["verdict"] == verdict
+
+
+def test_the_spread_dabs_alone_paint_near_the_dabs():
+    pair = paper.make_pair("flat", scene(), np.full((70, 70, 3), (200, 60, 50), np.uint8), 70)
+    painted = paper.paint_spread(pair, paper.place_hints(pair, 60, seed=0))
+    grey = paper.grey_of(pair.target)
+    errors = [metrics.ciede2000(p[None], pair.target[None])[0] for p in (painted, grey)]
+    assert errors[0] < 0.3 * errors[1]
+
+
+def test_a_perfect_generator_loses_nothing_without_gaussian_and_segments():
+    pair = tiny_pair()
+    bare = paper.perfect_stages(pair, paper.Post(sigma=0, segment="none"))
+    whole = paper.perfect_stages(pair, paper.Post(sigma=4))
+    assert max(bare.values()) < 0.05 < whole["smoothed"] and whole["segmented"] > 0.05
+
+
+def test_pictures_of_a_hint_study_are_of_its_first_seed(monkeypatch):
+    monkeypatch.setattr(paper, "train", lambda *a: (paper.build_generator(a[1]).eval(), None, None))
+    P = SimpleNamespace(
+        hint_ways=["recolored"], study_seeds=[3, 4], hint_counts=[2, 9], resume=False, image_size=72
+    )
+    pair, model = tiny_pair(), paper.build_generator(TINY).eval()
+    post = paper.Post(sigma=0, segment="none")
+    study, paintings, scores = paper.run_hints(
+        P, [pair], TINY, BUDGET, HERE, Path(), post, {"tiny": model}
+    )
+    for count in (2, 9):
+        dabs = paper.place_hints(pair, count, 3)
+        assert torch.equal(paintings["tiny", count]["hints"], dabs)
+        assert np.array_equal(paintings["tiny", count]["levin"], paper.paint_levin(pair, dabs))
+    assert study["steps"] == 6 and {r for r, _ in scores} >= {"recolored", "spread", "levin"}
+    rows = [scores["levin", 9][seed, "tiny"]["delta_e"] for seed in (3, 4)]
+    assert study["counts"]["9"]["levin"] == pytest.approx(np.mean(rows))
+    assert paper.mean_of_seeds([{"a": 1.0}, {"a": 2.0}]) == {"a": 1.5}
 
 
 def test_a_study_is_paired_by_pair_and_seed():
