@@ -952,3 +952,24 @@ def test_paired_differences_leave_grey_pictures_out():
     ours = np.array([[2.0, nan, 4.0], [4.0, nan, 6.0]])
     found = paper.paired(ours, np.array([[1.0, nan, 1.0]] * 2))
     assert found["mean"] == 3.0 and found["seeds"] == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"lambda_g": 0.0, "lambda_p": 0.0, "lambda_l1": 0.0}, "no term is left"),
+        ({"lpips_file": "lpips.pth", "image_size": 24}, "LPIPS needs 32"),
+        ({"rows": []}, "at least one row"),
+    ],
+)
+def test_parameters_that_cannot_work_are_refused_before_any_work(values, words):
+    cells = notebooks.cells(notebooks.path(paper.NAME))
+    source = next("".join(c["source"]) for c in cells if c["id"] == "check-parameters")
+    known = notebooks.parameters(paper.NAME)
+    defaults = {name: p.default for name, p in known.items()}
+    defaults["__annotations__"] = {name: p.type for name, p in known.items()}
+    scope = {"notebooks": notebooks, "metrics": metrics, "LIMITS": paper.LIMITS, "NAME": paper.NAME}
+    exec(source, scope | defaults)  # the defaults pass
+    with pytest.raises(notebooks.ParameterError, match=words) as caught:
+        exec(source, scope | defaults | values)
+    assert "\n" not in str(caught.value)
