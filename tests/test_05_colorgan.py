@@ -743,7 +743,8 @@ def test_the_verdict_on_the_noise_follows_its_thresholds(distance, words):
 
 def bench(tmp_path, **changes):
     values = dict(
-        data="garden", image_size=32, study_size=32, pictures=24, seed=0, split="house", width=4, critic_width=4,
+        data="garden", image_size=32, study_size=32, pictures=24, seed=0, split="house",
+        width=4, critic_width=4,
         noise_channels=4, sigma=0.1, skips=True,
         lambda_g=0.1, lambda_p=100.0, lambda_l1=10.0, lambda_s=1.0, critic="penalty",
         critic_steps=1, generator_rate=1e-3, critic_rate=1e-3, batch_size=4, schedule="one_cycle",
