@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from colorlib import files
 
@@ -149,6 +150,18 @@ def to_jpeg(data: bytes, width: int = 560, quality: int = 60) -> bytes:
         image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=quality, optimize=True)
+    return stream.getvalue()
+
+
+def to_palette(data: bytes) -> bytes:
+    """Return a PNG in its best 256 colours, about half the bytes, with its words kept."""
+    image = Image.open(io.BytesIO(data))
+    notes = PngInfo()
+    for key, text in getattr(image, "text", {}).items():
+        notes.add_itxt(key, text)
+    few = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    stream = io.BytesIO()
+    few.save(stream, "PNG", optimize=True, pnginfo=notes, dpi=image.info.get("dpi", (100, 100)))
     return stream.getvalue()
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import tiny
@@ -626,6 +627,23 @@ def test_a_real_record_does_not_name_the_partial_place(project, monkeypatch):
     text = (project / "reports/laptop/01_good/run.json").read_text()
     assert json.loads(text)["parameters"] == {"seed": 1, "report_dir": ""}
     assert "partial" not in text
+
+
+def test_figures_lose_colours_only_where_a_report_is_too_large(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "row.safetensors").write_bytes(bytes(10**6))  # not committed
+    noise = np.random.default_rng(0).integers(0, 255, (2, 100, 100, 3)).astype(np.uint8)
+    files_of = {name: tmp_path / "figures" / f"{name}.png" for name in ("large", "small")}
+    for (name, file), pixels in zip(files_of.items(), noise, strict=True):
+        Image.fromarray(pixels[: 100 if name == "large" else 50]).save(file)
+    before = {name: file.read_bytes() for name, file in files_of.items()}
+    total = sum(map(len, before.values()))
+    neutral.fit_figures(tmp_path, total)
+    assert {name: file.read_bytes() for name, file in files_of.items()} == before
+    neutral.fit_figures(tmp_path, total - 1)
+    assert Image.open(files_of["large"]).mode == "P"
+    assert files_of["small"].read_bytes() == before["small"]
 
 
 def test_scrub_knows_where_a_path_ends():

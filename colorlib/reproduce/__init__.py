@@ -161,6 +161,7 @@ def _finish(task: Task, seconds: float) -> None:
         elif _records(task):
             raise RunError("every cell ran, but there is no metrics.json; did a cell call exit()?")
         pages.render(partial)
+        neutral.fit_figures(partial)
     except (record.RecordError, pages.PageError) as error:
         problems = str(error).split("; ")
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""

@@ -14,6 +14,7 @@ from typing import Any
 from colorlib import files, pictures
 from colorlib.reproduce.tasks import Task, named_paths
 
+MOST = 2_900_000  # bytes of a report that is worth committing; weights and checkpoints are not
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -95,3 +96,17 @@ def scrub_notebook(file: Path, places: dict[str, str], task: Task) -> None:
             _lighten(output)
     text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
     files.write_atomic(file, text + "\n")
+
+
+def fit_figures(report: Path, most: int = MOST) -> None:
+    """Reduce a report's figures to 256 colours, the largest first, until the report is small."""
+    drawn = list((report / "figures").glob("*.png"))
+    told = [path for path in report.glob("[!.]*") if path.is_file()]
+    total = sum(path.stat().st_size for path in drawn + told)
+    for figure in sorted(drawn, key=lambda path: (-path.stat().st_size, path.name)):
+        if total <= most:
+            break
+        small = pictures.to_palette(figure.read_bytes())
+        total -= max(0, figure.stat().st_size - len(small))
+        if len(small) < figure.stat().st_size:
+            files.write_atomic(figure, small)
