@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import os
 import re
-import struct
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -153,6 +153,8 @@ def _exporter(report: Path) -> Any:
 
 def _picture(report: Path, output: Any) -> dict[str, Any]:
     """Describe a shown picture: a link to the report's own file, or the picture itself."""
+    from PIL import Image
+
     kind = next(kind for kind in PICTURES if kind in output["data"])
     about = output["metadata"].get(kind, {})
     content = base64.b64decode(output["data"][kind])
@@ -160,7 +162,7 @@ def _picture(report: Path, output: Any) -> dict[str, Any]:
     linked = bool(name) and (report / name).is_file()
     src = quote(name) if linked else f"data:{kind};base64,{base64.b64encode(content).decode()}"
     content = (report / name).read_bytes() if linked else content
-    width, height = struct.unpack(">II", content[16:24]) if content[1:4] == b"PNG" else (0, 0)
+    width, height = Image.open(io.BytesIO(content)).size
     return {"src": src, "alt": about.get("alt", "").strip(), "width": width, "height": height}
 
 

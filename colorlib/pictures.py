@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
 
 from colorlib import files
 
@@ -143,25 +142,17 @@ def write(
         raise PictureError(path, _write_trouble(error)) from None
 
 
-def to_jpeg(data: bytes, width: int = 560, quality: int = 60) -> bytes:
-    """Return an encoded picture as a JPEG of at most that width: small, for a first look."""
+def to_jpeg(data: bytes, width: int = 480, quality: int = 55, full_colour: bool = False) -> bytes:
+    """Return an encoded picture as a JPEG of at most that width: small, for a first look.
+
+    full_colour: colour at full resolution, for figures whose subject is colour.
+    """
     image = _upright(_decode(data, "picture")).convert("RGB")
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality, optimize=True)
-    return stream.getvalue()
-
-
-def to_palette(data: bytes) -> bytes:
-    """Return a PNG in its best 256 colours, about half the bytes, with its words kept."""
-    image = Image.open(io.BytesIO(data))
-    notes = PngInfo()
-    for key, text in getattr(image, "text", {}).items():
-        notes.add_itxt(key, text)
-    few = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    stream = io.BytesIO()
-    few.save(stream, "PNG", optimize=True, pnginfo=notes, dpi=image.info.get("dpi", (100, 100)))
+    subsampling = 0 if full_colour else 2
+    image.save(stream, "JPEG", quality=quality, optimize=True, subsampling=subsampling)
     return stream.getvalue()
 
 

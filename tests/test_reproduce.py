@@ -629,21 +629,25 @@ def test_a_real_record_does_not_name_the_partial_place(project, monkeypatch):
     assert "partial" not in text
 
 
-def test_figures_lose_colours_only_where_a_report_is_too_large(tmp_path):
+def test_figures_become_jpegs_only_where_a_report_is_too_large(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "row.safetensors").write_bytes(bytes(10**6))  # not committed
-    noise = np.random.default_rng(0).integers(0, 255, (2, 100, 100, 3)).astype(np.uint8)
-    files_of = {name: tmp_path / "figures" / f"{name}.png" for name in ("large", "small")}
-    for (name, file), pixels in zip(files_of.items(), noise, strict=True):
-        Image.fromarray(pixels[: 100 if name == "large" else 50]).save(file)
-    before = {name: file.read_bytes() for name, file in files_of.items()}
-    total = sum(map(len, before.values()))
-    neutral.fit_figures(tmp_path, total)
-    assert {name: file.read_bytes() for name, file in files_of.items()} == before
-    neutral.fit_figures(tmp_path, total - 1)
-    assert Image.open(files_of["large"]).mode == "P"
-    assert files_of["small"].read_bytes() == before["small"]
+    noise = np.random.default_rng(0).integers(0, 255, (100, 100, 3)).astype(np.uint8)
+    figures = {name: tmp_path / "figures" / f"{name}.png" for name in ("large", "small")}
+    for file, rows in zip(figures.values(), (100, 50), strict=True):
+        Image.fromarray(noise[:rows]).save(file)
+    notebook = tmp_path / "notebook.ipynb"
+    notebook.write_text('{"file": "figures/large.png", "other": "figures/small.png"}')
+    before = {path: path.read_bytes() for path in [*figures.values(), notebook]}
+    neutral.fit_figures(tmp_path, 10**6)
+    assert {path: path.read_bytes() for path in before} == before
+    neutral.fit_figures(tmp_path, sum(map(len, before.values())))
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["large.jpg", "small.png"]
+    assert json.loads(notebook.read_text()) == {
+        "file": "figures/large.jpg",
+        "other": "figures/small.png",
+    }
 
 
 def test_scrub_knows_where_a_path_ends():

@@ -160,8 +160,8 @@ def _finish(task: Task, seconds: float) -> None:
             files.write_json(metrics, content)
         elif _records(task):
             raise RunError("every cell ran, but there is no metrics.json; did a cell call exit()?")
-        pages.render(partial)
         neutral.fit_figures(partial)
+        pages.render(partial)
     except (record.RecordError, pages.PageError) as error:
         problems = str(error).split("; ")
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""

@@ -15,6 +15,8 @@ from colorlib import files, pictures
 from colorlib.reproduce.tasks import Task, named_paths
 
 MOST = 2_900_000  # bytes of a report that is worth committing; weights and checkpoints are not
+QUALITIES = (85, 75, 65)  # of the JPEGs, the best that fits
+PAGE_SHARE = 0.6  # of the notebook's bytes is its page
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -99,14 +101,32 @@ def scrub_notebook(file: Path, places: dict[str, str], task: Task) -> None:
 
 
 def fit_figures(report: Path, most: int = MOST) -> None:
-    """Reduce a report's figures to 256 colours, the largest first, until the report is small."""
-    drawn = list((report / "figures").glob("*.png"))
-    told = [path for path in report.glob("[!.]*") if path.is_file()]
-    total = sum(path.stat().st_size for path in drawn + told)
-    for figure in sorted(drawn, key=lambda path: (-path.stat().st_size, path.name)):
-        if total <= most:
-            break
-        small = pictures.to_palette(figure.read_bytes())
-        total -= max(0, figure.stat().st_size - len(small))
-        if len(small) < figure.stat().st_size:
-            files.write_atomic(figure, small)
+    """Make JPEGs of a report's figures, the largest first, until the report is small.
+
+    To be done before its page is written; the notebook's links follow.
+    """
+    drawn = {path: path.read_bytes() for path in sorted((report / "figures").glob("*.png"))}
+    notebook = report / "notebook.ipynb"
+    text = notebook.read_text(encoding="utf-8")
+    told = sum(path.stat().st_size for path in report.glob("[!.]*") if path.is_file())
+    room = most - told - PAGE_SHARE * len(text)  # the page is written last
+    for figure, small in _smaller(drawn, room).items():
+        files.write_atomic(figure.with_suffix(".jpg"), small)
+        text = text.replace(f'"figures/{figure.name}"', f'"figures/{figure.stem}.jpg"')
+        figure.unlink()
+    files.write_atomic(notebook, text)
+
+
+def _smaller(drawn: dict[Path, bytes], room: float) -> dict[Path, bytes]:
+    """Choose which figures become JPEGs, of what quality, so that all fit into some bytes."""
+    chosen: dict[Path, bytes] = {}
+    for quality in QUALITIES:
+        chosen, total = {}, sum(map(len, drawn.values()))
+        for figure in sorted(drawn, key=lambda path: (-len(drawn[path]), path.name)):
+            if total <= room:
+                return chosen
+            small = pictures.to_jpeg(drawn[figure], 10_000, quality, full_colour=True)
+            if len(small) < len(drawn[figure]):
+                chosen[figure] = small
+                total -= len(drawn[figure]) - len(small)
+    return chosen
