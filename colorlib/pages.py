@@ -351,7 +351,7 @@ def title(cells: list[dict[str, Any]]) -> str:
 
 
 def _front_picture(report: Path, cells: list[dict[str, Any]], place: str) -> dict[str, str] | None:
-    """Choose the first picture of the results, else the first of all."""
+    """Choose the grid of results, else their first picture, else the first of all."""
     found = []
     for cell, heading in zip(cells, notebooks.headings(cells), strict=True):
         for output in cell.get("outputs", []):
@@ -360,8 +360,9 @@ def _front_picture(report: Path, cells: list[dict[str, Any]], place: str) -> dic
             name, alt = about.get("file", ""), about.get("alt", "")
             if name and alt and (report / name).is_file():
                 picture = {"src": quote(f"{place}/{name}"), "alt": alt}
-                found.append((heading != "Results", len(found), picture))
-    return min(found)[2] if found else None
+                rank = (Path(name).stem != "grid", heading != "Results", len(found))
+                found.append((*rank, picture))
+    return min(found, key=lambda each: each[:3])[3] if found else None
 
 
 def headline(metrics: dict[str, Any]) -> str:
