@@ -84,6 +84,52 @@ def test_palette_is_sorted_by_share_or_by_lightness():
     assert torch.all(light[:-1] <= light[1:])
 
 
+def test_a_matched_order_does_not_jump():
+    """One pixel changes sides, and the palette hardly moves; by size it turns over."""
+    points = torch.cat([torch.full((50, 3), -0.5), torch.full((49, 3), 0.5)])
+    points = points + 0.01 * torch.randn(99, 3, generator=torch.Generator().manual_seed(0))
+    changed = points.clone()
+    changed[0] = 0.5  # now the other group is the larger
+    like = torch.tensor([[0.9, 0.9, 0.9], [-0.1, -0.4, -0.4]])
+    jumps = {}
+    for order in ("matched", "size"):
+        both = [paper.palette(x, 2, order=order, like=like)[0] for x in (points, changed)]
+        jumps[order] = (both[0] - both[1]).abs().max().item()
+    assert jumps["matched"] < 0.05 < 0.9 < jumps["size"]
+    colours, shares = paper.palette(points, 2, order="matched", like=like)
+    assert colours[0].min() > 0 > colours[1].max()
+    torch.testing.assert_close(shares, torch.tensor([49.0, 50.0]) / 99)
+
+
+def test_the_matching_is_the_best_of_all_pairings():
+    from itertools import permutations
+
+    colours, like = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(2))
+    sums = {p: (colours[list(p)] - like).square().sum().item() for p in permutations(range(4))}
+    assert tuple(paper.match(colours, like).tolist()) == min(sums, key=sums.get)
+
+
+@pytest.mark.parametrize("order", ["matched", "lightness", "size"])
+@pytest.mark.parametrize("warm", [True, False])
+def test_the_palette_of_the_reference_itself_is_the_wanted_one(order, warm):
+    pair = paper.make_pair("x", scene(seed=1), scene(seed=2), 20)
+    recipe = replace(TINY, palette_order=order)
+    model = paper.Pyramid(recipe, [(20, 25)])
+    scale = paper.Scale(model, 0, pair, HERE, 1e-3, speed=paper.Speed(warm_palette=warm))
+    scale.modules["memory"].colours.copy_(scale.wanted.flip(0))  # any order to begin with
+    torch.testing.assert_close(scale.palette_of(scale.reference), scale.wanted, atol=0.02, rtol=0)
+
+
+def test_a_colour_that_no_pixel_has_is_not_in_the_palette():
+    """The k-means of a step must not borrow the colours it is compared with."""
+    red = np.zeros((20, 20, 3), np.uint8) + np.array([250, 10, 10], np.uint8)
+    pair = paper.make_pair("x", red, scene(20, 20), 20)
+    scale = paper.Scale(paper.Pyramid(TINY, [(20, 20)]), 0, pair, HERE, 1e-3)
+    with torch.no_grad():
+        colours = scale.palette_of(scale.make_pictures(0)[0])
+    assert (colours[:, 0] - scale.wanted[0, 0]).abs().min() > 0.3
+
+
 def test_palette_of_fewer_colours_than_asked_for():
     points = torch.tensor([[0.5, -0.5, 0.0]] * 30 + [[-1.0, 0.0, 1.0]] * 10, requires_grad=True)
     colours, shares = paper.palette(points, 5)
@@ -109,7 +155,7 @@ def test_gradient_steps_move_a_palette_to_its_target(assignment):
         pixels_of("coffee", 16),
         paper.palette(pixels_of("flower"), order="lightness")[0],
     )
-    moved = paper.move_pixels(points, wanted, "lightness", assignment, steps=80)
+    moved = paper.move_pixels(points, wanted, "matched", assignment, steps=250)
     assert moved[-1] < 0.05 * moved[0]
 
 
