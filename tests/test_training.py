@@ -268,7 +268,15 @@ def test_seconds_add_up_over_resumes(tmp_path):
     assert 0.24 <= history.seconds < time.perf_counter() - began
 
 
-def test_ctrl_c_saves_before_leaving(tmp_path):
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: a job in the background of a script is started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_saves_before_leaving(tmp_path, ctrl_c):
     toy, whole = Toy(), Toy()
     toy.interrupt_at = 6
     before = signal.getsignal(signal.SIGINT)
