@@ -1,0 +1,87 @@
+"""What is taught from: the way through agrees with the reports, every exercise says its grade."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from colorlib import files, ledger, notebooks
+
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "notebooks" / "README.md"
+ROW = re.compile(r"^\| \[?`?(\d\d_\w+).*?\| (\d+) \| (\d+|–) \| (\d+|–) \|", re.M)
+PAPERS = [name for name in notebooks.names() if "01" <= name[:2] <= "05"]
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory) -> Path:
+    """The committed reports without their pictures."""
+    folder = tmp_path_factory.mktemp("committed")
+    wanted = [":(glob)reports/**/*.json", ":(glob)reports/**/notebook.ipynb"]
+    done = subprocess.run(["git", "-C", str(ROOT), "archive", "HEAD", *wanted], capture_output=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "reports"
+
+
+def guide() -> str:
+    return GUIDE.read_text(encoding="utf-8")
+
+
+def test_the_way_through_lists_every_notebook_and_its_links_resolve():
+    rows = [name for name, *_ in ROW.findall(guide())]
+    assert rows == sorted(rows) and set(notebooks.names()) <= set(rows)
+    for target in re.findall(r"\]\(([^)#]+)", guide()):
+        assert (GUIDE.parent / target).exists(), target
+
+
+def test_its_minutes_are_those_of_the_reports(committed):
+    checked = 0
+    for name, read, *minutes in ROW.findall(guide()):
+        if name in notebooks.names():
+            cells = notebooks.cells(notebooks.path(name))
+            words = sum(len(c["source"].split()) for c in cells if c["cell_type"] == "markdown")
+            assert words / 200 < int(read) < words / 20, f"{name}: {words} words of prose"
+        for profile, said in zip(("laptop", "evening"), minutes, strict=True):
+            run = files.read_json(committed / profile / name / "run.json")
+            if "wall_seconds" in run:
+                took = run["wall_seconds"] / 60
+                assert said.isdigit(), f"{name}, {profile}: took {took:.1f} minutes"
+                assert took / 2 - 1 < int(said) < 2 * took + 1, f"{name}, {profile}: {took:.1f}"
+                checked += 1
+    assert checked
+
+
+def test_its_verdicts_are_those_of_the_claims_ledger(committed):
+    verdicts = {
+        text: claim.decisive.verdict
+        for paper in ledger.collect(committed)
+        for text, claim in paper.claims.items()
+    }
+    text = " ".join(guide().split())
+    quoted = re.findall(r'"([^"]+)" \(\*\*([^*]+)\*\*\)', text)
+    assert len(quoted) > 10
+    assert quoted == [(claim, verdicts.get(claim)) for claim, _ in quoted]
+
+
+def exercises(name: str) -> list[str]:
+    """The exercises of a notebook, each with its solution."""
+    cells = notebooks.cells(notebooks.path(name))
+    (source,) = (c["source"] for c in cells if c["source"].startswith("## Exercises"))
+    return re.split(r"^\d+\. ", source, flags=re.M)[1:]
+
+
+@pytest.mark.parametrize("name", ["00_primer", *PAPERS])
+def test_exercises_are_graded_and_begin_with_five_minutes(name):
+    found = [re.match(r"\*\*(Warm-up|Change|Extend) \(([^)]+)\)\.\*\*", e) for e in exercises(name)]
+    assert all(found)
+    grades = [match[1] for match in found]
+    assert list(dict.fromkeys(grades)) == ["Warm-up", "Change", "Extend"]
+    assert found[0][2] == "five minutes"
