@@ -1,12 +1,18 @@
 """`colorlib colorize`: photos in, photos out, with a model that a notebook's run has left.
 
+Where no run has left one, a small model that comes with the code paints (`models/`, with a card).
+
 A notebook that learns from one reference picture defines `fit_reference` instead: it is trained
 here, once (`fit_reference(reference, here, ...)`), or for every photo anew, if it asks to see the
 photo (`fit_reference(reference, here, lightness, ...)`).
+
+What a file of weights says of itself (`training.read_info`) is heeded: with a "target", as
+`thumbnail` makes it, its network can paint that one picture only, and others are refused.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import sys
@@ -20,14 +26,16 @@ from types import ModuleType
 import click
 import numpy as np
 import torch
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from colorlib import color, files, machine, notebooks, pictures, training
+from colorlib import color, datasets, files, machine, notebooks, pictures, training
 
 Painter = Callable[..., np.ndarray]  # of a picture; `seed` chooses a version where draws differ
 
 # where weights are looked for, best first; smoke trains nothing worth using
 PROFILES = ("paper", "evening", "laptop", "local")
+MODELS = Path(__file__).parent / "models"  # and last: small ones, committed with the code
 
 
 class ColorizeError(Exception):
@@ -43,12 +51,18 @@ class Outcome:
     problem: str = ""
 
 
-def find_weights(name: str, row: str) -> Path:
-    """Return the weights of a notebook's row from its best run; or say what to run first."""
+def find_weights(name: str, row: str, insist: bool = True) -> Path:
+    """Return the weights of a notebook's row from its best run; or say what to run first.
+
+    The committed model comes last; unless we insist on the row, whatever row it is.
+    """
     folders = [files.root() / "reports" / profile / name / "weights" for profile in PROFILES]
+    folders.append(MODELS / name)
     for folder in folders:
         if (folder / f"{row}.safetensors").is_file():
             return folder / f"{row}.safetensors"
+    if not insist and (committed := sorted(folders[-1].glob("*.safetensors"))):
+        return committed[0]
     if there := sorted({file.stem for folder in folders for file in folder.glob("*.safetensors")}):
         raise ColorizeError(
             f"no trained row '{row}' of {name}; there is {', '.join(there)} (--row)"
@@ -57,6 +71,33 @@ def find_weights(name: str, row: str) -> Path:
         f"no trained weights of {name} yet; run `python -m colorlib run {name}` first, "
         "or give a file with --weights"
     )
+
+
+def halve(file: str | Path, target: str | Path, data: str) -> float:
+    """Write a model's weights as float16, which is how a model of `models/` is made.
+
+    data: what the file shall say it was trained on. Returns by how many levels (of 255) a colour
+    of the embedded photos changes at most; a whole level is refused.
+    """
+    info = training.read_info(file)
+    notebook = notebooks.load(info["notebook"])
+    whole = notebook.load_model(file)
+    halved = copy.deepcopy(whole)
+    for weight in halved.parameters():
+        weight.data = weight.data.half().float()
+    here = machine.prepare("cpu", "fp32")
+    greys = [lightness_of(datasets.photo(name), here) for name in datasets.PHOTOS]
+    painted = ([notebook.colorize(model, grey) for model in (whole, halved)] for grey in greys)
+    change = 255 * torch.stack([(one - other).abs().max() for one, other in painted]).max().item()
+    if not change < 1:  # nor may it be NaN
+        raise ColorizeError(f"{file}: float16 changes a colour by {change:.2f} of 255 levels")
+    training.save_weights(target, whole, info | {"data": data}, half=True)
+    return change
+
+
+def thumbnail(lightness: torch.Tensor) -> list[list[int]]:
+    """Return the mean L* of 8 x 8 fields of a picture, (1, 1, H, W): enough to know it again."""
+    return F.adaptive_avg_pool2d(lightness, 8)[0, 0].round().int().tolist()
 
 
 def colorize_picture(
@@ -102,6 +143,8 @@ def colorize_file(photo: Path, target: Path, overwrite: bool, paint: Painter) ->
         pictures.write(target, paint(picture.rgb), alpha=picture.alpha, icc=picture.icc)
     except pictures.PictureError as error:
         return Outcome(str(photo), problem=str(error))
+    except ColorizeError as error:
+        return Outcome(str(photo), problem=f"{photo}: {error}")
     except (MemoryError, RuntimeError) as error:  # torch says it as a RuntimeError
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
@@ -151,7 +194,9 @@ def options_for(notebook: ModuleType, name: str, reference: str, side: int, draw
     known = inspect.signature(notebook.colorize).parameters
     options = {}
     if reference and "reference" not in known and not hasattr(notebook, "fit_reference"):
-        raise ColorizeError(f"{name} takes no reference picture; leave --reference out")
+        raise ColorizeError(
+            f"{name} takes no reference picture; leave --reference out, or choose --with 02"
+        )
     if reference and "reference" in known:
         options["reference"] = pictures.read_rgb(reference)
     if side and "side" not in known:
@@ -162,14 +207,38 @@ def options_for(notebook: ModuleType, name: str, reference: str, side: int, draw
 
 
 def trained_painter(
-    notebook: ModuleType, name: str, file: Path, here: machine.Machine, options: dict
+    notebook: ModuleType, name: str, file: Path, here: machine.Machine, options: dict, draws: int
 ) -> Painter:
-    """Return what paints with the weights in a file."""
+    """Return what paints with the weights in a file; refuse versions that could not differ."""
     model, info = load_model(notebook, name, file, here)
-    click.echo(
-        f"{name}, {info.get('row', '')}: weights trained on {info.get('data', '?')}", err=True
-    )
-    return lambda rgb, **version: colorize_picture(notebook, model, rgb, here, **options, **version)
+    row, data = info.get("row", ""), info.get("data", "?")
+    if draws > 1 and hasattr(notebook, "paints_versions") and not notebook.paints_versions(model):
+        raise ColorizeError(
+            f"{name}, {row}: this model has no noise, all versions would be one; leave --draws out"
+        )
+    if MODELS in file.resolve().parents:
+        line = f"the small model that comes with colorlib, trained on {data}; colours are guesses"
+        click.echo(f"{name}, {row}: {line}", err=True)
+    else:
+        click.echo(f"{name}, {row}: weights trained on {data}", err=True)
+
+    def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
+        refuse_another_target(info, rgb, here)
+        return colorize_picture(notebook, model, rgb, here, **options, **version)
+
+    return paint
+
+
+def refuse_another_target(info: dict, rgb: np.ndarray, here: machine.Machine) -> None:
+    """Refuse a picture that is not the one that these weights can paint, if they name one."""
+    if "target" not in info:
+        return
+    gap = np.subtract(info["target"], thumbnail(lightness_of(rgb, here)))
+    if np.abs(gap).mean() > 3:  # of L*: more than another size or another codec does
+        raise ColorizeError(
+            f"these weights paint one picture, {info.get('data', 'another')}, and this is not it; "
+            "leave --weights out"
+        )
 
 
 def fitted_painter(
@@ -219,13 +288,18 @@ def choose_painter(
         return fitted_painter(notebook, name, reference, machine.prepare(device), options)
     if hasattr(notebook, "fit_reference") and reference:
         raise ColorizeError("--weights hold a learned reference already; leave --reference out")
-    file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW)
-    return trained_painter(notebook, name, file, machine.prepare(device), options)
+    if weights:
+        file = Path(weights)
+    else:
+        file = find_weights(name, row or notebook.MAIN_ROW, insist=bool(row))
+    return trained_painter(notebook, name, file, machine.prepare(device), options, draws)
 
 
 @click.command("colorize")
 @click.argument("photos", nargs=-1, required=True)
-@click.option("--with", "name", required=True, help="The notebook whose model paints, as 03.")
+@click.option(
+    "--with", "name", default="03", show_default=True, help="The notebook whose model paints."
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--reference", default="", help="A picture to take colours from (02, 04).")
 @click.option("--weights", default="", help="A file of weights instead of the best run's.")

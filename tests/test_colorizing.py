@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image, ImageOps
 
 from colorlib import cli, color, notebooks, training
 
@@ -193,8 +193,8 @@ def test_without_weights_it_says_what_to_run_first(tmp_path, monkeypatch):
     from colorlib import colorizing
 
     monkeypatch.setattr(colorizing.files, "root", lambda: tmp_path)
-    with pytest.raises(colorizing.ColorizeError, match=f"run {NAME}"):
-        colorizing.find_weights(NAME, "resnet_gan")
+    with pytest.raises(colorizing.ColorizeError, match="run 01_patchwise_cnn"):
+        colorizing.find_weights("01_patchwise_cnn", "patchwise", insist=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x08\0\0\0\0\0\0\0{}      "])
@@ -383,3 +383,78 @@ def test_draws_are_refused_where_nothing_is_drawn(tmp_path, weights):
     )
     assert done.exit_code == 2 and "leave --draws out" in done.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("still", [{"branch": False}, {"sigma": 0.0}])
+def test_draws_of_a_model_without_noise_are_refused(tmp_path, still):
+    paper = notebooks.load("05_colorgan")
+    small = {"width": 4, "noise_channels": 4, "feature_channels": 32, "image_size": 32}
+    recipe = paper.Recipe(**(small | still))
+    info = {"notebook": "05_colorgan", "row": "still", "build": paper.asdict(recipe)}
+    training.save_weights(tmp_path / "w.safetensors", paper.build_model(recipe), info)
+    options = ("--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out")
+    source = photo(tmp_path / "a.png")
+    done = draw(source, *options, "--draws", 2)
+    assert done.exit_code == 2 and "no noise" in done.output and not (tmp_path / "out").exists()
+    assert len(done.output.strip().splitlines()) == 1
+    assert draw(source, *options).exit_code == 0  # one version is no trouble
+
+
+# --- weights of one picture, and weights made smaller ------------------------------------------
+
+
+@pytest.fixture
+def own_weights(tmp_path, weights):
+    """Return (file, picture): weights that say they paint this picture, smooth, and no other."""
+    from colorlib import colorizing, machine
+
+    smooth = np.linspace(30, 220, 120)[None, :, None] + np.zeros((90, 120, 3))
+    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "its own.png")
+    grey = colorizing.lightness_of(smooth.astype(np.uint8), machine.prepare("cpu"))
+    paper, info = notebooks.load(NAME), training.read_info(weights)
+    info |= {"target": colorizing.thumbnail(grey), "data": "one slope"}
+    training.save_weights(tmp_path / "w.safetensors", paper.load_model(weights), info)
+    return tmp_path / "w.safetensors", tmp_path / "its own.png"
+
+
+def test_weights_of_one_picture_paint_it_at_any_size_and_no_other(tmp_path, own_weights):
+    file, own = own_weights
+    small = Image.open(own).resize((61, 47), Image.Resampling.BICUBIC)
+    small.save(tmp_path / "smaller.jpg", quality=60)
+    ImageOps.mirror(Image.open(own)).save(tmp_path / "mirrored.png")
+    done = colorize(
+        own, tmp_path / "smaller.jpg", tmp_path / "mirrored.png", "--weights", file,
+        "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert done.exit_code == 1 and "2 of 3 coloured" in done.output
+    (line,) = [line for line in done.output.splitlines() if "not coloured" in line]
+    assert "mirrored.png" in line and "one picture, one slope" in line
+    assert not (tmp_path / "out" / "mirrored.png").exists()
+
+
+def test_half_a_file_paints_the_same(tmp_path, weights):
+    from colorlib import colorizing
+
+    file = tmp_path / "half.safetensors"
+    change = colorizing.halve(weights, file, "a word on the data")
+    assert 0 < change < 1 and file.stat().st_size < 0.6 * weights.stat().st_size
+    assert training.read_info(file)["data"] == "a word on the data"
+    paper = notebooks.load(NAME)
+    whole, halved = paper.load_model(weights), paper.load_model(file)
+    assert {value.dtype for value in halved.state_dict().values()} == {torch.float32, torch.int64}
+    grey = 100 * torch.rand(1, 1, 40, 50)
+    gap = (paper.colorize(whole, grey) - paper.colorize(halved, grey)).abs().max()
+    assert 0 < gap < 1 / 255
+
+
+def test_a_model_that_float16_would_change_is_not_written(tmp_path, weights):
+    from colorlib import colorizing
+
+    paper, info = notebooks.load(NAME), training.read_info(weights)
+    model = paper.load_model(weights)
+    with torch.no_grad():
+        model.decoder[-2][1].weight.fill_(1e5)  # infinite in float16
+    training.save_weights(tmp_path / "w.safetensors", model, info)
+    with pytest.raises(colorizing.ColorizeError, match="levels"):
+        colorizing.halve(tmp_path / "w.safetensors", tmp_path / "half.safetensors", "x")
+    assert not (tmp_path / "half.safetensors").exists()
