@@ -160,6 +160,11 @@ class PictureSet:
             labels=None if self.labels is None else _take(self.labels, rows),
         )
 
+    def spread(self, most: int) -> PictureSet:
+        """Return at most so many pictures, evenly over the set: a folder's is in order of names."""
+        places = np.linspace(0, len(self) - 1, min(most, len(self)))
+        return self.subset(np.unique(places.round().astype(int)))
+
     def showable(self, patterns: Iterable[str]) -> PictureSet:
         """Return those whose names fit a pattern, as "flowers/tff_*"; none given: FREE_TO_SHOW."""
         patterns = list(patterns) or FREE_TO_SHOW

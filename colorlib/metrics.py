@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,6 +88,24 @@ def evaluate(
         for values in row.values():
             values[~kept] = np.nan
     return Evaluation(rows, scores, int((~kept).sum()))
+
+
+def table_rows(
+    results: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], counted: str = ""
+) -> list[dict[str, Any]]:
+    """Lay out rows of scores for a table; intervals in brackets.
+
+    counted: what `n` counts, as "pairs", where the table should say it.
+    """
+    rows = []
+    for name, scores in results.items():
+        low, high = scores["ci95"]["gain_over_grey"]
+        row = {"row": titles.get(name, name)} | ({counted: scores["n"]} if counted else {})
+        row |= {"PSNR dB": scores["psnr"], "SSIM": scores["ssim"]}
+        row["gain over grey, dB"] = f"{scores['gain_over_grey']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        row |= {"colourfulness / truth": scores["cf_ratio"], "CIEDE2000": scores["delta_e"]}
+        rows.append(row)
+    return rows
 
 
 def _score_rows(

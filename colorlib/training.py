@@ -557,6 +557,11 @@ def _named(function: FunctionType) -> dict[str, Any]:
 # --------------------------------------------------------------------------- files of weights
 
 
+def count_parameters(module: nn.Module) -> float:
+    """Return how many millions of trained numbers a network has."""
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
 def save_weights(
     path: str | Path, module: nn.Module, info: dict[str, Any], half: bool = False
 ) -> None:

@@ -49,7 +49,7 @@ def test_generator_has_the_shapes_and_weights_of_table_2():
     kernels = [25 * a * b + b for a, b in pairwise(ladder)]
     norms = [2 * b for b in outputs[:7]] + [0]
     assert [n for _, n in seen[:8]] == [k + n for k, n in zip(kernels, norms, strict=True)]
-    assert 8.5 < paper.count_parameters(generator) < 8.8
+    assert 8.5 < training.count_parameters(generator) < 8.8
 
 
 def test_discriminator_gives_100_rows_of_one_score():

@@ -45,7 +45,7 @@ def test_dropout_is_in_the_three_blocks_after_the_innermost():
 
 def test_parameters_of_the_papers_size():
     counts = {
-        s: round(1e6 * paper.count_parameters(paper.UNet(skips=s)))
+        s: round(1e6 * training.count_parameters(paper.UNet(skips=s)))
         for s in ("added", "concatenated")
     }
     ladder = [1, 64, 128, 256, 512, 512, 512, 512, 512]
@@ -84,7 +84,7 @@ def test_resnet_unet_paints_ab_within_tanh_and_downloads_nothing(monkeypatch):
     with torch.inference_mode():
         out = net(torch.randn(2, 1, 64, 64))
     assert out.shape == (2, 2, 64, 64) and out.abs().max() <= 1
-    assert 30 < paper.count_parameters(net) < 33
+    assert 30 < training.count_parameters(net) < 33
 
 
 def test_encoder_weights_from_a_file_reach_the_encoder(tmp_path):
@@ -314,31 +314,6 @@ def test_spill_ignores_rounding_and_sees_blurred_colour(anemones):
     assert paper.spill(blurred).mean() > 1.5 * paper.spill(truth).mean()
 
 
-def test_spread_is_even_and_keeps_order(anemones):
-    some = paper.spread(anemones, 5)
-    places = [anemones.names.index(name) for name in some.names]
-    assert places[0] == 0 and places[-1] == len(anemones) - 1 and places == sorted(places)
-    assert len(paper.spread(anemones, 10**6)) == len(anemones)
-
-
-def gap(mean, low, high, seeds=None):
-    return {"mean": mean, "low": low, "high": high, "seeds": seeds or [mean]}
-
-
-@pytest.mark.parametrize(
-    ("delta_e", "psnr", "verdict"),
-    [
-        (gap(-1, -1.5, -0.5), gap(0.5, 0.2, 0.8), "held"),
-        (gap(-1, -1.5, -0.5), gap(-0.1, -0.4, 0.2), "partly"),  # PSNR disagrees
-        (gap(-1, -2.5, 0.5), gap(0.5, 0.2, 0.8), "partly"),  # the interval holds zero
-        (gap(-1, -1.5, -0.5, [-2.2, 0.2]), gap(0.5, 0.2, 0.8), "partly"),  # a seed disagrees
-        (gap(0.3, 0.1, 0.5), gap(0.5, 0.2, 0.8), "did not hold"),
-    ],
-)
-def test_a_row_is_better_only_if_eye_noise_and_seeds_agree(delta_e, psnr, verdict):
-    assert paper.better(delta_e, psnr) == verdict
-
-
 def test_claims_of_studies_that_were_not_run_say_so():
     claims = paper.claims_on_losses(None, None) + paper.claims_on_others(None, None, None)
     claims += paper.claims_on_generators(None, {}, {}) + paper.claims_on_unet({}, [], {})
@@ -366,15 +341,6 @@ def test_times_are_taken_to_the_worse_of_the_best_errors():
     assert times["unet_gan"]["seconds_to_shared_error"] == 40
     assert times["resnet_gan"]["seconds_to_shared_error"] == 20 + 60
     assert times["resnet_gan"]["seconds_per_step"] == 6
-
-
-def test_paired_differences_leave_grey_pictures_out():
-    nan = float("nan")
-    found = paper.paired(
-        np.array([[2.0, nan, 4.0], [4.0, nan, 6.0]]), np.array([[1.0, nan, 1.0], [1.0, nan, 1.0]])
-    )
-    assert found["mean"] == 3.0 and found["seeds"] == [2.0, 4.0]
-    assert found["low"] <= 3.0 <= found["high"]
 
 
 def test_ab_explains_lightness_where_a_colour_has_one_lightness():

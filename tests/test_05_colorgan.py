@@ -937,25 +937,6 @@ def test_vividness_needs_seeds_that_agree():
 
 
 @pytest.mark.parametrize(
-    ("delta_e", "verdict"),
-    [
-        (gap(-1, -2, -0.5), "partly"),
-        (gap(-1, -2, -0.5, [-1, -1, -1]), "held"),
-        (gap(-1, -2, 0.1), "did not hold"),
-    ],
-)
-def test_better_needs_the_whole_interval(delta_e, verdict):
-    assert paper.better(delta_e, gap(0.5, 0.1, 0.9)) == verdict
-
-
-def test_paired_differences_leave_grey_pictures_out():
-    nan = float("nan")
-    ours = np.array([[2.0, nan, 4.0], [4.0, nan, 6.0]])
-    found = paper.paired(ours, np.array([[1.0, nan, 1.0]] * 2))
-    assert found["mean"] == 3.0 and found["seeds"] == [2.0, 4.0]
-
-
-@pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"lambda_g": 0.0, "lambda_p": 0.0, "lambda_l1": 0.0}, "no term is left"),

@@ -244,6 +244,13 @@ def test_subset_by_list_mask_and_slice(some):
         some.subset([60])
 
 
+def test_spread_is_even_and_keeps_the_order(some):
+    places = [some.names.index(name) for name in some.spread(5).names]
+    assert places[0] == 0 and places[-1] == len(some) - 1 and places == sorted(set(places))
+    assert max(np.diff(places)) - min(np.diff(places)) <= 1
+    assert some.spread(10**6).names == some.names and len(some.subset([]).spread(5)) == 0
+
+
 def test_subsets_never_move_a_picture_between_splits(some):
     assert some.train.subset([0]).test.names == []
     assert some.train.subset([0]).train.names == some.train.names[:1]

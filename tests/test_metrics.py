@@ -313,3 +313,13 @@ def test_mean_ab_floor_keeps_lightness(a, b):
     lab = color.rgb_to_lab(torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0)))
     painted = metrics._constant_colour(lab, (a, b)) / 255
     assert (color.rgb_to_lab(painted)[:, 0] - lab[:, 0]).abs().max() < 0.6
+
+
+def test_rows_for_a_table_carry_the_interval_in_brackets():
+    scores = {"psnr": 20.0, "ssim": 0.9, "cf_ratio": 0.5, "delta_e": 12.0, "gain_over_grey": 1.5}
+    results = {"unet": scores | {"ci95": {"gain_over_grey": [1.25, 1.75]}, "n": 7}}
+    (row,) = metrics.table_rows(results, {"unet": "U-Net"}, "pairs")
+    assert row["row"] == "U-Net" and row["pairs"] == 7
+    assert row["gain over grey, dB"] == "+1.50 [+1.25, +1.75]"
+    (plain,) = metrics.table_rows(results, {})
+    assert plain["row"] == "unet" and "pairs" not in plain
