@@ -20,13 +20,14 @@ test: $(ready)  ## style; unit, property and fault tests; every notebook at smok
 	@echo "== tests: two at a time; the notebooks come first and take longest"
 	@$(bin)/python -m pytest --numprocesses 2 --dist loadgroup --durations 8
 
-lab: $(ready)  ## open JupyterLab on the notebooks
-	$(bin)/jupyter lab notebooks
+lab: $(ready)  ## open JupyterLab on the primer, the other notebooks beside it
+	$(bin)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_primer.ipynb
 
 compare: $(ready)  ## hold my own runs against the committed reports
 	$(bin)/python -m colorlib compare
 
-# torch first: the build it brings (CPU or CUDA) decides, the rest of the lock fits beside it
+# torch first: the build it brings (CPU or CUDA) decides, the rest of the lock fits beside it;
+# announcements: JupyterLab would ask for news and look for updates, which nothing here needs a network for
 $(ready): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "colorlib needs Python 3.10, 3.11 or 3.12 on the PATH (or make PYTHON=...)"; exit 1; }
 	@echo "== building .venv with $(PYTHON), once: two minutes, 2 GB (more where torch brings CUDA)"
@@ -34,6 +35,7 @@ $(ready): pyproject.toml requirements.lock
 	@echo "   torch" && $(pip) install --constraint requirements.lock torch==2.13.0
 	@echo "   everything else" && $(pip) install --requirement requirements.lock
 	@echo "   colorlib" && $(pip) install --no-deps --no-build-isolation --editable .
+	@$(bin)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements 2>/dev/null
 	@$(bin)/python -c "import colorlib; print('   colorlib', colorlib.__version__, 'is ready')"
 	@touch $@
 
