@@ -55,7 +55,9 @@ def render(report: str | Path) -> Path:
 def _tidy(notebook: Any) -> None:
     """Join printed pieces, keep of overwritten lines what stands last, put headings in order."""
     level = 0
-    for cell in notebook.cells:
+    for cell, heading in zip(notebook.cells, notebooks.headings(notebook.cells), strict=True):
+        if heading == "Takeaways":  # whoever jumps there wants the verdicts, not their rules
+            cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "fold"})
         if cell.cell_type == "markdown":
             cell.source, level = _ordered(cell.source, level)
         outputs: list[Any] = []
@@ -94,17 +96,51 @@ def _about(report: Path, notebook: Any) -> dict[str, Any]:
         for marks, text in re.findall(r"^(#{1,2})\s+(.+?)\s*$", cell.source, re.MULTILINE)
     ]
     titles = [plain(text) for level, text in headings if level == 1]
-    links = [("All reports", "../../index.html")] if report.parent.parent.name == "reports" else []
-    own = (("Notebook", "notebook.ipynb"), ("Numbers", "metrics.json"), ("Run", "run.json"))
-    links += [(text, name) for text, name in own if (report / name).exists()]
+    name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
     profile = metrics.get("profile") or run.get("profile")
     facts = [f"profile {profile}" if profile else "", str(run.get("date", ""))[:10]]
+    at_home = report.parent.parent.name == "reports"
+    claims = at_home and report.parent.name in SHOWN and metrics.get("claims")
+    links = [("All reports", "../../index.html")] if at_home else []
+    links += [("Claims", f"../../claims.html#{name}")] if claims else []
+    links += _other_runs(report, name) if at_home else []
+    own = (("Notebook", "notebook.ipynb"), ("Numbers", "metrics.json"), ("Run", "run.json"))
+    links += [(text, name) for text, name in own if (report / name).exists()]
     return {
         "title": titles[0] if titles else report.name,
         "contents": [(plain(text), anchor(plain(text))) for level, text in headings if level == 2],
         "links": links,
+        "neighbours": _neighbours(report, name) if at_home else [],
         "facts": " · ".join(filter(None, [*facts, headline(metrics)])),
     }
+
+
+def _other_runs(report: Path, name: str) -> list[tuple[str, str]]:
+    """Link the same notebook's pages of other profiles."""
+    others = [profile for profile in SHOWN if profile != report.parent.name]
+    there = [p for p in others if (report.parent.parent / p / name / "index.html").is_file()]
+    return [
+        (f"{profile.capitalize()} run", f"../../{profile}/{name}/index.html") for profile in there
+    ]
+
+
+def _neighbours(report: Path, name: str) -> list[tuple[str, str, str]]:
+    """Link the notebooks before and after this one, in the same profile where they have run."""
+    there: dict[str, Path] = {}
+    for profile in (*SHOWN, report.parent.name):
+        pages = (report.parent.parent / profile).glob("[!.]*/index.html")
+        there |= {page.parent.name: page for page in pages}
+    before = max((other for other in there if other < name), default="")
+    after = min((other for other in there if other > name), default="")
+    return [
+        (
+            way,
+            title(cells(page.parent)) or other,
+            f"../../{page.parent.parent.name}/{other}/index.html",
+        )
+        for way, other in (("prev", before), ("next", after))
+        if (page := there.get(other))
+    ]
 
 
 def plain(markdown: str) -> str:
@@ -289,16 +325,20 @@ def _css() -> str:
 
 
 def render_index(reports: str | Path) -> Path:
-    """Write `reports/index.html`: a card for each report, links relative; return the page."""
+    """Write `reports/index.html`: a card for each notebook, links relative; return the page."""
+    from colorlib import ledger  # it fills its own page by this module
+
     reports = Path(reports)
-    sections = []
-    for profile, meaning in SHOWN.items():
-        pages = sorted((reports / profile).glob("[!.]*/index.html"))
-        cards = [_card(page.parent, reports) for page in pages]
-        if cards:
-            sections.append({"profile": profile, "meaning": meaning, "cards": cards})
+    counts = {paper.notebook: paper.counts for paper in ledger.collect(reports)}
+    runs: dict[str, list[Path]] = {}
+    for profile in SHOWN:
+        for page in (reports / profile).glob("[!.]*/index.html"):
+            runs.setdefault(page.parent.name, []).append(page.parent)
+    cards = [_card(runs[name], reports, counts.get(name, {})) for name in sorted(runs)]
     claims = (reports / "claims.html").is_file()
-    page = fill("index.html.j2", sections=sections, claims=claims)
+    made = {report.parent.name for found in runs.values() for report in found}
+    profiles = [(profile, meaning) for profile, meaning in SHOWN.items() if profile in made]
+    page = fill("index.html.j2", cards=cards, claims=claims, profiles=profiles)
     files.write_atomic(reports / "index.html", page)
     return reports / "index.html"
 
@@ -314,27 +354,30 @@ def fill(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values, css=css)
 
 
-def _card(report: Path, reports: Path) -> dict[str, Any]:
-    metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
-    found = cells(report)
-    counts = Counter(claim.get("verdict", "") for claim in metrics.get("claims", []))
-    place = report.relative_to(reports).as_posix()
-    data = metrics.get("data", {})
-    pictures = f"{data['name']}, {data.get('test', '?')} test pictures" if "name" in data else ""
+def _card(runs: list[Path], reports: Path, counts: dict[str, int]) -> dict[str, Any]:
+    """Describe a notebook by its runs, of which the last is the largest."""
+    largest = runs[-1]
+    found = cells(largest)
     return {
-        "href": f"{place}/index.html",
-        "title": title(found) or report.name,
-        "picture": _front_picture(report, found, place),
-        "headline": headline(metrics),
-        "verdicts": [(verdict, counts[verdict]) for verdict in _verdicts() if counts[verdict]],
-        "facts": " · ".join(filter(None, [pictures, str(run.get("date", ""))[:10]])),
+        "name": largest.name,
+        "title": title(found) or largest.name,
+        "picture": _front_picture(largest, found, largest.relative_to(reports).as_posix()),
+        "verdicts": [(verdict, count) for verdict, count in counts.items() if count],
+        "runs": [_run(report, reports) for report in reversed(runs)],
     }
 
 
-def _verdicts() -> tuple[str, ...]:
-    from colorlib import record
-
-    return record.VERDICTS
+def _run(report: Path, reports: Path) -> dict[str, str]:
+    metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
+    data, profile = metrics.get("data", {}), report.parent.name
+    pictures = f"{data['name']}, {data.get('test', '?')} test pictures" if "name" in data else ""
+    facts = " · ".join(filter(None, [pictures, str(run.get("date", ""))[:10]]))
+    return {
+        "href": f"{report.relative_to(reports).as_posix()}/index.html",
+        "name": profile.capitalize(),
+        "headline": headline(metrics),
+        "facts": facts,
+    }
 
 
 def cells(report: Path) -> list[dict[str, Any]]:
@@ -381,7 +424,7 @@ def headline(metrics: dict[str, Any]) -> str:
             ours = f"{numbers[key]:{form}}{unit}, " if key == "psnr" and numbers.get(key) else ""
             name = "PSNR " if key == "psnr" else ""
             parts.append(f"{name}{ours}the paper {paper[key]:{form}}{unit}")
-    return f"{row}: {'; '.join(parts)}" if parts else ""
+    return f"{row.replace('_', ' ')}: {'; '.join(parts)}" if parts else ""
 
 
 def _main_row(metrics: dict[str, Any], results: dict[str, Any]) -> str:
@@ -396,8 +439,9 @@ def _main_row(metrics: dict[str, Any], results: dict[str, Any]) -> str:
 def _paper(metrics: dict[str, Any], row: str) -> dict[str, Any]:
     """Return the paper's numbers for a row: its own entry, or numbers that stand for the whole."""
     paper = metrics.get("paper") or {}
-    own = paper.get(row)
-    return own if isinstance(own, dict) else paper
+    own = {re.sub(r"\W|_", "", key).lower(): numbers for key, numbers in paper.items()}
+    found = own.get(row.replace("_", ""))
+    return found if isinstance(found, dict) else paper
 
 
 # --- the results table of README.md ---------------------------------------------------------------

@@ -187,8 +187,17 @@ def test_printed_pieces_are_joined_and_overwritten_lines_dropped(root):
 
 def test_code_folds_and_the_tag_closes_it(root):
     folder = report(root, "# T", "%%fold\nimport torch")
-    states = [d for d in read(pages.render(folder)).all("details") if d["class"] == "code"]
-    assert ["open" in state for state in states] == [False, True]
+    assert open_code(pages.render(folder)) == [False, True]
+
+
+def test_under_takeaways_verdicts_come_before_their_rules(root):
+    cells = ("# T", "judge()", "## Takeaways", "%%define\ndef judge(): pass", "## Exercises")
+    assert open_code(pages.render(report(root, *cells))) == [True, False, True]
+
+
+def open_code(page) -> list[bool]:
+    """Is it open? For each piece of code on a page."""
+    return ["open" in d for d in read(page).all("details") if d["class"] == "code"]
 
 
 def test_a_broken_notebook_is_one_line(root):
@@ -225,17 +234,19 @@ def test_any_equation_stays_readable(latex):
         assert Page(shown).words == latex.strip()
 
 
-def test_the_index_lists_reports_in_order(root):
+def test_the_index_has_a_card_for_each_notebook_and_a_link_for_each_run(root):
     other = copy.deepcopy(tiny.METRICS)
-    other["claims"] += [{"claim": "c", "test": "t", "number": 1, "verdict": "did not hold"}] * 2
+    other["notebook"] = "03_flowers"
+    other["claims"] += [{"claim": "c", "test": "t", "number": 1, "verdict": "did not hold"}]
     other["results"]["ours"]["gain_over_grey"] = -0.25
     first, second = shown("curves", "The loss falls"), shown("grid", "Tulips")
     flowers = report(root, "# Flowers", outputs=[second], metrics=other, profile="evening")
+    report(root, "# Not first", metrics=other, profile="laptop")
     report(root, "# Not seen", metrics=other, profile="smoke")
     report(root, "# Not seen", metrics=other, profile="local")
     report(root, "# Not whole", name=".04_x.partial")
     cells = ("# Patches", "## Training", "## Results")
-    patches = report(root, *cells, outputs=[second], name="01_patches", metrics=tiny.METRICS)
+    patches = report(root, *cells, outputs=[second], name="01_good", metrics=tiny.METRICS)
     notebook = json.loads((patches / "notebook.ipynb").read_text())
     training = {**notebook["cells"][-1], "id": "x", "outputs": [first]}
     notebook["cells"].insert(2, training)
@@ -245,15 +256,35 @@ def test_the_index_lists_reports_in_order(root):
         pages.render(folder)
     page = read(pages.render_index(root / "reports"))
     links = [a["href"] for a in page.all("a")]
-    wanted = ["laptop/01_patches/index.html", "evening/03_flowers/index.html"]
-    assert links == ["#main", *wanted]
+    patches, evening, laptop = "laptop/01_good", "evening/03_flowers", "laptop/03_flowers"
+    folders = [patches, patches, patches, evening, evening, evening, laptop]  # picture, title, runs
+    assert links == ["#main", *(f"{folder}/index.html" for folder in folders)]
     assert page.all("img") == [
-        {"src": "laptop/01_patches/figures/grid.png", "alt": "Tulips"},
+        {"src": "laptop/01_good/figures/grid.png", "alt": "Tulips"},
         {"src": "evening/03_flowers/figures/grid.png", "alt": "Tulips"},
     ]
-    assert "1 held" in page.words and "2 did not hold" in page.words
+    assert "1 held" in page.words and "1 did not hold" in page.words
     assert "gain over grey +1.50 dB" in page.words and "gain over grey -0.25 dB" in page.words
     assert "the paper 24.33 dB" in page.words and "2025-03-04" in page.words
+    assert "Flowers" in page.words and "Not first" not in page.words
+
+
+def test_a_page_leads_to_its_neighbours_its_other_runs_and_its_claims(root):
+    names = {"01_good": "One", "02_two": "Two", "03_three": "Three"}
+    for name, heading in names.items():
+        metrics = {**tiny.METRICS, "notebook": name}
+        pages.render(report(root, f"# {heading}", name=name, metrics=metrics))
+    metrics = {**tiny.METRICS, "notebook": "02_two"}
+    for name in ("02_two", ".02_two.partial"):  # a run is rendered before it has its own folder
+        folder = report(root, "# Two", name=name, profile="evening", metrics=metrics)
+        found = read(pages.render(folder)).all("a")
+        neighbours = {a["rel"]: a["href"] for a in found if "rel" in a}
+        one, three = (f"../../laptop/{name}/index.html" for name in ("01_good", "03_three"))
+        assert neighbours == {"prev": one, "next": three}
+        links = [a["href"] for a in found]
+        assert "../../laptop/02_two/index.html" in links and "../../claims.html#02_two" in links
+    first = read(pages.render(root / "reports/laptop/01_good"))
+    assert [a["href"] for a in first.all("a") if "rel" in a] == ["../../laptop/02_two/index.html"]
 
 
 def test_an_empty_index_says_how_to_fill_it(root):
@@ -267,6 +298,8 @@ def test_headline_takes_the_main_row_and_its_paper():
     assert pages.headline(metrics).startswith("ours: gain over grey +1.50 dB; PSNR 21.00 dB")
     metrics["paper"] = {"ours": {"gain_over_grey": 2.0}, "psnr": 3.0}
     assert pages.headline(metrics) == "ours: gain over grey +1.50 dB; the paper +2.00 dB"
+    metrics["paper"] = {"A rival": {"psnr": 9.0}, "O-urs": {"psnr": 3.0}}
+    assert pages.headline(metrics).endswith("; PSNR 21.00 dB, the paper 3.00 dB")
     metrics["results"] = {"grey_floor": results["grey_floor"]}
     assert pages.headline(metrics) == pages.headline({}) == ""
 
