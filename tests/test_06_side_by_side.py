@@ -24,7 +24,8 @@ papers = {name: notebooks.load(name) for name in page.PAPERS}
 dcgan = papers[page.DCGAN]
 HERE = machine.Machine(torch.device("cpu"), None, False, 1)
 P = SimpleNamespace(
-    profile="laptop", pairs_data="photos", pairs=["flower"], runs=["laptop", "evening"], seed=0
+    **{"profile": "laptop", "pairs_data": "photos", "pairs": ["flower"], "source": ""},
+    **{"runs": ["laptop", "evening"], "seed": 0},
 )
 PHOTO = pictures.resize(datasets.photo("coffee"), 48)
 
@@ -125,15 +126,23 @@ def test_foreign_or_damaged_weights_are_a_line_not_an_error(root):
 def test_the_command_asks_for_pairs_that_the_usual_run_does_not_make():
     method = page.METHODS["dcgan"]
     assert page.command_for(method, P) == "python -m colorlib run 02 --profile laptop"
-    other = SimpleNamespace(profile="smoke", pairs_data="photos", pairs=["china"])
+    other = SimpleNamespace(**vars(P) | {"profile": "smoke", "pairs": ["china"]})
     usual = notebooks.parameters(page.DCGAN)["pairs"].default
     assert page.command_for(method, other).endswith(f"-p pairs {','.join([*usual, 'china'])}")
-    own = SimpleNamespace(profile="evening", pairs_data="my pairs", pairs=["a", "b"])
+    changed = {"profile": "evening", "pairs_data": "my pairs", "pairs": ["a", "b"]}
+    own = SimpleNamespace(**vars(P) | changed)
     assert page.command_for(method, own).endswith(
         "--profile evening -p data 'my pairs' -p pairs a,b"
     )
     single = page.command_for(page.METHODS["colorgan"], own)
     assert single == "python -m colorlib run 05 --profile evening"
+
+
+def test_your_own_two_pictures_have_weights_of_no_run(root):
+    leave_dcgan(root)
+    own = SimpleNamespace(**vars(P) | {"source": "coffee.png"})
+    assert page.find_trained("dcgan", ["coffee"], own, dcgan, HERE) == ({}, [])
+    assert "-p fit True" in page.state_of("dcgan", {}, [], ["coffee"], own)
 
 
 @pytest.mark.parametrize("sees_target", [True, False])
@@ -310,8 +319,8 @@ def test_home_is_the_kind_of_picture_that_was_learned():
 
 
 def evidence(kind, weight, **rows):
-    rows = {"mean_ab": scores(14.0, n=weight), **rows}
-    return page.Evidence(kind, f"{kind} {weight}", rows, weight)
+    floors = {"mean_ab": scores(14.0, n=weight), "grey_floor": scores(16.0, n=weight)}
+    return page.Evidence(kind, f"{kind} {weight}", floors | rows, weight)
 
 
 def test_advice_takes_the_first_kind_that_can_tell_and_there_the_most_pictures():
@@ -324,8 +333,8 @@ def test_advice_takes_the_first_kind_that_can_tell_and_there_the_most_pictures()
     rows = ("dcgan", "welsh")
     advice = page.recommend("a reference", rows, ("reference", "own ground"), known)
     assert advice["take"] == "02 DCGAN" and "reference 11 (n = 11)" in advice["measured on"]
-    assert advice["not told apart"] == "none" and advice["the mean colour"] == 14.0
-    assert page.in_words(advice) == "- a reference: 02 DCGAN (5.0, 9.0 nearer than one mean colour)"
+    assert advice["not told apart"] == "none" and advice["the nearer floor"] == "mean colour 14.0"
+    assert page.in_words(advice) == "- a reference: 02 DCGAN (5.0, 9.0 nearer than mean colour)"
     other = page.recommend("a reference", rows, ("pictures", "own ground"), known)
     assert other["take"] == "Welsh"
     nothing = page.recommend("a reference", rows, ("pictures",), known)
@@ -339,18 +348,20 @@ def test_advice_does_not_claim_what_the_intervals_do_not():
     assert advice["take"] == "Welsh" and advice["not told apart"] == "02 DCGAN"
     dull = evidence("pictures", 9, welsh=scores(14.0), dcgan=scores(30.0))
     said = page.in_words(page.recommend("it", ("dcgan", "welsh"), ("pictures",), [dull]))
-    assert "no nearer than one mean colour" in said
+    assert "no nearer than mean colour" in said
     few = evidence("pictures", 9, welsh=scores(9.0, n=3), dcgan=scores(30.0, n=3))
     advice = page.recommend("it", ("dcgan", "welsh"), ("pictures",), [few])
-    assert advice["the mean colour"] is None and "mean colour" not in page.in_words(advice)
+    assert advice["the nearer floor"] is None and "nearer" not in page.in_words(advice)
 
 
 def test_versions_are_advised_by_what_an_eye_can_see():
-    states = {"colorgan": "", "two_unpaired": ""}
-    seen = page.version_line({"colorgan": 0.3, "two_unpaired": 4.0}, states)
-    assert seen["take"] == "04 two pictures" and seen["measured on"].endswith(": visible")
-    assert "hardly visible" in page.version_line({"colorgan": 0.3}, states)["measured on"]
-    assert page.version_line({}, states)["take"] == "not run yet"
+    tables = ({"colorgan": scores(12.0)}, {"colorgan": scores(3.0), "two_unpaired": scores(19.0)})
+    seen = page.version_line({"colorgan": 0.3, "two_unpaired": 4.0}, tables)
+    assert seen["take"] == "04 two pictures"
+    assert seen["measured on"].endswith("apart (visible), each 19.0 from the truth")
+    hidden = page.version_line({"colorgan": 0.3}, tables)
+    assert "hardly visible" in hidden["measured on"] and "each 12.0" in hidden["measured on"]
+    assert page.version_line({}, tables)["take"] == "not run yet"
 
 
 def test_the_reports_in_git_speak_for_their_own_ground():
@@ -412,7 +423,7 @@ def test_without_any_weights_the_page_still_says_something(root, tmp_path, capsy
     results = files.read_json(tmp_path / "report" / "metrics.json")["results"]
     assert set(results) == {*files.FLOORS, "welsh", "reinhard", "levin_hints"}
     shown = {file.stem for file in (tmp_path / "report" / "figures").glob("*.png")}
-    assert shown == {"grid", "pairs", "trade"}
+    assert shown == {"grid", "pairs", "pairs_unaided", "trade"}
 
 
 def test_with_weights_their_rows_stand_in_every_table(root, tmp_path, capsys):
@@ -440,9 +451,18 @@ def test_with_weights_their_rows_stand_in_every_table(root, tmp_path, capsys):
     assert "05 ColorGAN: two of 2 versions" in capsys.readouterr().out
 
 
-def test_an_unknown_method_is_refused_before_any_work(tmp_path):
-    with pytest.raises(notebooks.ParameterError, match="did you mean 'welsh'"):
-        run_whole(tmp_path, methods=["wels"])
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"methods": ["wels"]}, "did you mean 'welsh'"),
+        ({"source": "mine.png"}, "source and target belong together"),
+        ({"pairs": ["a.png,b.png"]}, "as source and target"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(tmp_path, given, complaint):
+    with pytest.raises(notebooks.ParameterError, match=complaint):
+        run_whole(tmp_path, **given)
+    assert not (tmp_path / "report").exists()
 
 
 # --- the contract, as far as it holds 06 -------------------------------------------------------
