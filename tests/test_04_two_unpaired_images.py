@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,16 @@ from scipy.stats import wasserstein_distance
 from sklearn.cluster import KMeans
 from torch import nn
 
-from colorlib import adversarial, color, datasets, machine, notebooks, pictures, training
+from colorlib import (
+    adversarial,
+    color,
+    colorizing,
+    datasets,
+    machine,
+    notebooks,
+    pictures,
+    training,
+)
 
 paper = notebooks.load("04_two_unpaired_images")
 HERE = machine.Machine(torch.device("cpu"), None, False, 1)
@@ -228,6 +238,52 @@ def test_the_generator_is_residual():
     noise, coarser = torch.randn(2, 1, 3, 9, 11)
     torch.testing.assert_close(network(noise, coarser), coarser + network.layers(noise + coarser))
     assert network(noise).abs().max() <= 1
+
+
+def test_equation_3_to_the_letter_doubles_the_coarser_picture():
+    network = paper.Generator(width=4, equation_3="printed")
+    noise, coarser = torch.randn(2, 1, 3, 9, 11)
+    torch.testing.assert_close(network(noise, coarser), 2 * coarser + network.layers(noise))
+
+
+def test_a_soft_share_has_a_gradient_and_a_hard_one_has_none():
+    points = pixels_of("coffee", 12).double().requires_grad_()
+    assert not paper.palette(points, 3)[1].requires_grad
+    _, shares = paper.palette(points, 3, assignment="soft")
+    (gradient,) = torch.autograd.grad(shares[0], points)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+    with torch.no_grad():  # downhill, the share falls
+        moved = paper.palette(points - 0.05 * gradient / gradient.abs().max(), 3, assignment="soft")
+    assert moved[1][0] < shares[0]
+
+
+def test_the_critic_sees_five_colours_and_with_shares_how_much_of_each():
+    pair = paper.make_pair("x", scene(seed=1), scene(seed=2), 20)
+    for weight, channels in ((0.0, 16), (2.0, 21)):
+        model = paper.Pyramid(replace(TINY, shares=weight), [(20, 25)])
+        scale = paper.Scale(model, 0, pair, HERE, 1e-3)
+        assert scale.real.shape == (1, channels, 20, 25)
+        assert scale.modules["critic"](scale.real).shape == (1, 1, 6, 11)
+        if weight:  # they are told as differences to a fifth, and add up to nothing
+            assert scale.reader.wanted[:, 3].sum().item() == pytest.approx(0, abs=1e-5)
+    assert paper.Critic().layers[0].in_channels == 16
+
+
+@pytest.mark.parametrize("start", ["chain", "result"])
+def test_what_equation_5_goes_on_from(start):
+    pair = paper.make_pair("x", scene(seed=1), scene(seed=2), 24)
+    model = paper.Pyramid(replace(TINY, rebuilt_from=start), paper.scale_sizes(24, 30))
+    scale = paper.Scale(model, 1, pair, HERE, 1e-3)
+    coarser = scale.coarser.fixed if start == "chain" else scale.coarser.other(0)
+    fixed = model.amplitudes[1] * model.fixed()[1]
+    wanted = model.generators[1](fixed, coarser)
+    torch.testing.assert_close(scale.make_pictures(0)[1], wanted, atol=1e-5, rtol=0)
+
+
+def test_grey_may_be_the_mean_of_the_channels():
+    picture = torch.tensor([0.9, -0.3, 0.0]).view(1, 3, 1, 1)
+    assert paper.to_grey(picture, "mean").item() == pytest.approx(0.2)
+    assert paper.to_grey(picture).item() == pytest.approx(0.299 * 0.9 - 0.587 * 0.3)
 
 
 # --- pyramid ------------------------------------------------------------------------------------
@@ -451,6 +507,15 @@ def test_weights_come_back_as_the_same_model(tmp_path):
     grey = paper.lightness_of(pair.target)
     assert torch.equal(paper.colorize(model, grey, seed=3), paper.colorize(again, grey, seed=3))
     assert not torch.equal(model.draw(0), model.draw(1))
+
+
+def test_weights_say_which_picture_they_paint(tmp_path):
+    pair = paper.make_pair("x", scene(seed=1), scene(seed=2), 22)
+    P = SimpleNamespace(weights="", resume=False)
+    paper.train_or_load(pair, TINY, BUDGET, P, HERE, tmp_path)
+    info = training.read_info(tmp_path / "weights" / "two_unpaired-x.safetensors")
+    assert info["target"] == colorizing.thumbnail(paper.lightness_of(pair.target))
+    assert info["target"] != colorizing.thumbnail(paper.lightness_of(pair.reference))
 
 
 def test_the_command_line_trains_on_the_two_pictures(tmp_path, monkeypatch):
