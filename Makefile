@@ -1,4 +1,4 @@
-# make reports · make test · make lab · make compare   (each builds .venv by itself the first time)
+# make reports · make test · make lab · make compare · make student   (each builds .venv by itself the first time)
 PROFILE ?= laptop
 JOBS ?= 1
 supported := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -7,7 +7,7 @@ bin := .venv/bin
 pip := $(bin)/python -m pip --quiet --quiet --disable-pip-version-check
 ready := .venv/.ready
 
-.PHONY: reports test lab compare readme lock clean
+.PHONY: reports test lab compare student readme lock clean
 
 reports: $(ready)  ## run every notebook and write reports/ (PROFILE=smoke|laptop|evening|paper)
 	$(bin)/python -m colorlib run --profile $(PROFILE) --jobs $(JOBS)
@@ -25,6 +25,10 @@ lab: $(ready)  ## open JupyterLab on the primer, the other notebooks beside it
 
 compare: $(ready)  ## hold my own runs against the committed reports
 	$(bin)/python -m colorlib compare
+
+student: $(ready)  ## the project without the exercises' solutions, to hand out: build/student/
+	rm -rf build/student
+	$(bin)/python -m colorlib student
 
 # torch first: the build it brings (CPU or CUDA) decides, the rest of the lock fits beside it;
 # announcements: JupyterLab would ask for news and look for updates, which nothing here needs a network for

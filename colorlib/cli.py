@@ -1,4 +1,4 @@
-"""The command line: run, status, data, compare, colorize. What is slow to import waits its turn."""
+"""The command line of colorlib: its commands. What is slow to import waits its turn."""
 
 from __future__ import annotations
 
@@ -151,6 +151,15 @@ def compare(names: tuple[str, ...], profile: str, mine: str, against: str, show:
     click.echo(comparing.table(comparisons))
     if not comparing.good(comparisons):
         sys.exit(1)
+
+
+@main.command()
+@click.option("-o", "--output", default="build/student", show_default=True, metavar="FOLDER")
+def student(output: str) -> None:
+    """Write the project without the exercises' solutions, to hand out."""
+    from colorlib import teaching
+
+    click.echo(f"to hand out: {teaching.hand_out(output)}")
 
 
 if __name__ == "__main__":

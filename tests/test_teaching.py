@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import tarfile
 from pathlib import Path
 
+import nbformat
 import pytest
+import test_contract as contract
 
-from colorlib import files, ledger, notebooks
+from colorlib import files, ledger, notebooks, teaching
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "notebooks" / "README.md"
 ROW = re.compile(r"^\| \[?`?(\d\d_\w+).*?\| (\d+) \| (\d+|–) \| (\d+|–) \|", re.M)
-PAPERS = [name for name in notebooks.names() if "01" <= name[:2] <= "05"]
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +80,59 @@ def exercises(name: str) -> list[str]:
     return re.split(r"^\d+\. ", source, flags=re.M)[1:]
 
 
-@pytest.mark.parametrize("name", ["00_primer", *PAPERS])
+@pytest.mark.parametrize("name", notebooks.names())
 def test_exercises_are_graded_and_begin_with_five_minutes(name):
     found = [re.match(r"\*\*(Warm-up|Change|Extend) \(([^)]+)\)\.\*\*", e) for e in exercises(name)]
     assert all(found)
     grades = [match[1] for match in found]
     assert list(dict.fromkeys(grades)) == ["Warm-up", "Change", "Extend"]
     assert found[0][2] == "five minutes"
+
+
+@pytest.fixture(scope="module")
+def handed_out(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("class") / "student"
+    try:
+        return teaching.hand_out(folder)
+    except teaching.TeachingError:
+        pytest.skip("not a git checkout")
+
+
+def test_no_solution_is_handed_out(handed_out):
+    before, after = (
+        {
+            file.relative_to(folder).as_posix()
+            for pattern in (
+                "notebooks/*.ipynb",
+                "reports/[le]*/**/*.ipynb",
+                "reports/[le]*/**/*.html",
+            )
+            for file in folder.glob(pattern)
+            if "<summary>Solution" in file.read_text(encoding="utf-8")
+        }
+        for folder in (ROOT, handed_out)
+    )
+    assert len(before) > 10 and after == set()
+    assert (handed_out / "Makefile").is_file() and not (handed_out / "tests").exists()
+
+
+def test_handed_out_notebooks_keep_the_contract(handed_out, monkeypatch):
+    given = {name: contract.code(name) for name in contract.ALL}
+    wanted = {name: len(exercises(name)) for name in contract.ALL}
+    monkeypatch.setenv("COLORLIB_ROOT", str(handed_out))
+    for name in notebooks.names():
+        nbformat.validate(json.loads(notebooks.path(name).read_text(encoding="utf-8")))
+        contract.test_parameters_are_typed_literals_with_help(name)
+        contract.test_sources_hold_no_output(name)
+        answers = [c["id"] for c in contract.cells(name) if c["id"].startswith("answer-")]
+        kept = [source for source in contract.code(name) if not source.startswith("# answer to")]
+        assert kept == given[name]
+        if name in contract.PAPERS:
+            contract.test_headings_stand_in_the_fixed_order(name)
+        assert len(answers) == wanted[name]
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    with pytest.raises(teaching.TeachingError, match="is there already"):
+        teaching.hand_out(tmp_path)
+    assert list(tmp_path.iterdir()) == []
