@@ -360,6 +360,7 @@ def test_versions_are_advised_by_what_an_eye_can_see():
     assert seen["take"] == "04 two pictures"
     assert seen["measured on"].endswith("apart (visible), each 19.0 from the truth")
     hidden = page.version_line({"colorgan": 0.3}, tables)
+    assert hidden["take"] == "none so far"
     assert "hardly visible" in hidden["measured on"] and "each 12.0" in hidden["measured on"]
     assert page.version_line({}, tables)["take"] == "not run yet"
 
