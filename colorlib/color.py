@@ -10,6 +10,7 @@ Lab is that of scikit-image: sRGB, white point D65, 2 degree observer.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,6 +128,21 @@ def from_network(lightness: Tensor, ab: Tensor) -> Tensor:
 def to_uint8(rgb: Tensor) -> Tensor:
     """Round RGB in [0, 1] to uint8; what lies outside is cut off."""
     return (rgb.detach() * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def as_batch(pictures: np.ndarray) -> Tensor:
+    """Return a copy of uint8 pictures, (B, H, W, 3), as a uint8 tensor (B, 3, H, W)."""
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2)
+
+
+def as_rgb(pictures: np.ndarray) -> Tensor:
+    """Return uint8 pictures, (B, H, W, 3), as RGB in [0, 1], (B, 3, H, W)."""
+    return as_batch(pictures).float() / 255
+
+
+def to_pictures(rgb: Tensor) -> np.ndarray:
+    """Return RGB in [0, 1], (B, 3, H, W) or (3, H, W), as uint8 pictures for figures and scores."""
+    return to_uint8(rgb).movedim(-3, -1).cpu().numpy()
 
 
 def _float(tensor: Tensor) -> Tensor:

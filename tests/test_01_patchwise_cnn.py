@@ -168,7 +168,7 @@ def test_no_layer_is_left_behind_by_the_others(shape):
     trainer = paper.PatchTraining(paper.Recipe(width=24, shape=shape), budget, HERE, 5)
     weights = [c.weight for net in trainer.network.nets for c in net.convolutions]
     before = [w.detach().clone() for w in weights]
-    rgb = paper.as_batch(datasets.load("garden", 64, count=16, kind="landscapes").pictures)
+    rgb = color.as_rgb(datasets.load("garden", 64, count=16, kind="landscapes").pictures)
     y = paper.grey_level(color.rgb_to_lab(rgb)[:, :1])
     chroma = paper.chroma_of(rgb)[..., 4:-4, 4:-4]
     for index in range(30):
@@ -300,9 +300,9 @@ def test_guided_filter_keeps_a_shared_edge_and_removes_what_the_guide_does_not_h
 def test_edge_agreement_tells_aligned_colour_from_shifted_colour():
     rgb = np.full((1, 32, 32, 3), 90, np.uint8)
     rgb[:, :, 16:] = (200, 60, 60)
-    lab = color.rgb_to_lab(paper.as_batch(rgb))
+    lab = color.rgb_to_lab(color.as_rgb(rgb))
     lab[:, 1:] = lab[:, 1:].roll(6, 3)
-    shifted = paper.to_pictures(color.lab_to_rgb(color.fit_gamut(lab)).clamp(0, 1))
+    shifted = color.to_pictures(color.lab_to_rgb(color.fit_gamut(lab)).clamp(0, 1))
     assert paper.edge_agreement(rgb)[0] > 0.95
     assert paper.edge_agreement(shifted)[0] < 0.6
 
@@ -312,9 +312,9 @@ def test_edge_agreement_tells_aligned_colour_from_shifted_colour():
 
 def test_true_chroma_gives_the_true_picture_back():
     rgb = datasets.load("garden", 32, count=12, seed=3, kind="landscapes").pictures
-    true = paper.chroma_of(paper.as_batch(rgb))
-    back = paper.to_pictures(paper.join(paper.lightness_of(rgb), true))
-    natively = paper.to_pictures(paper.join_natively(paper.lightness_of(rgb), true))
+    true = paper.chroma_of(color.as_rgb(rgb))
+    back = color.to_pictures(paper.join(paper.lightness_of(rgb), true))
+    natively = color.to_pictures(paper.join_natively(paper.lightness_of(rgb), true))
     ours, theirs = (metrics.ciede2000(p, rgb).mean() for p in (back, natively))
     assert ours < 0.4 and ours < theirs
 
@@ -477,7 +477,7 @@ def test_the_last_file_is_what_pairs_error_reads(tmp_path):
 
 @pytest.mark.parametrize("style", list(paper.STYLES))
 def test_styles_change_colours_and_not_lightness(style):
-    rgb = paper.as_batch(datasets.load("garden", 32, count=8, kind="landscapes").pictures)
+    rgb = color.as_rgb(datasets.load("garden", 32, count=8, kind="landscapes").pictures)
     dressed = paper.STYLES[style](rgb)
     lightness = [color.rgb_to_lab(p)[:, :1] for p in (rgb, dressed)]
     assert (lightness[0] - lightness[1]).abs().max() < 0.5

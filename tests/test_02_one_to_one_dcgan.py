@@ -31,7 +31,7 @@ def scene(height=80, width=100, seed=0):
 
 
 def as_rgb(picture):
-    return paper.as_batch(picture[None]).float() / 255
+    return color.as_rgb(picture[None])
 
 
 # --- the networks of Tables I and II ----------------------------------------------------------

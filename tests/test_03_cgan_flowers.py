@@ -168,7 +168,7 @@ def test_the_unconditional_critic_does_not_see_lightness():
 def test_l1_training_learns_one_colour():
     orange = np.zeros((8, 32, 32, 3), np.uint8) + np.array([230, 140, 40], np.uint8)
     gan = paper.ColourGAN(paper.replace(TINY, objective="l1", dropout=0.0), HERE, 3e-3)
-    batch = paper.as_batch(orange)
+    batch = color.as_batch(orange)
     errors = [gan.step(batch, i)["l1"].item() for i in range(40)]
     assert errors[-1] < 0.25 * errors[0]
 
@@ -249,10 +249,10 @@ def picture_of_halves(left, right, flip=False):
 
 def test_spill_tells_colour_that_follows_lightness_from_colour_that_does_not():
     follows = picture_of_halves((60, 20, 20), (120, 160, 255))
-    lightness = color.to_network(paper.as_batch(picture_of_halves((90, 90, 90), (90, 90, 90))))[0]
+    lightness = color.to_network(color.as_batch(picture_of_halves((90, 90, 90), (90, 90, 90))))[0]
     ab = torch.zeros(1, 2, 32, 32)
     ab[..., 16:] = 0.3
-    strays = paper.to_pictures(color.from_network(lightness, ab))
+    strays = color.to_pictures(color.from_network(lightness, ab))
     assert paper.spill(follows)[0] < 0.05 and paper.spill(strays)[0] > 0.95
 
 
@@ -271,7 +271,7 @@ def test_hues_are_named_as_people_name_them():
         "green": (60, 140, 40),
     }
     for name, rgb in colours.items():
-        ab = 110 * color.to_network(paper.as_batch(np.full((1, 1, 1, 3), rgb, np.uint8)))[1]
+        ab = 110 * color.to_network(color.as_batch(np.full((1, 1, 1, 3), rgb, np.uint8)))[1]
         assert paper.HUES[paper.hue_of(ab).item()] == name
     assert paper.hue_of(torch.zeros(1, 2, 1, 1)).item() == -1
 
@@ -282,9 +282,9 @@ def anemones():
 
 
 def painted_in(pictures, ab):
-    lightness, true = color.to_network(paper.as_batch(pictures.pictures))
+    lightness, true = color.to_network(color.as_batch(pictures.pictures))
     constant = torch.zeros_like(true) + torch.tensor(ab).view(1, 2, 1, 1) / 110
-    return paper.to_pictures(color.from_network(lightness, constant))
+    return color.to_pictures(color.from_network(lightness, constant))
 
 
 def test_petals_are_sorted_into_red_blue_between_and_elsewhere(anemones):

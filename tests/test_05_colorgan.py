@@ -484,7 +484,7 @@ def test_pulls_are_the_gradients_lengths():
 def test_l1_training_learns_one_colour():
     orange = np.zeros((8, 32, 32, 3), np.uint8) + np.array([230, 140, 40], np.uint8)
     g = game(lambda_g=0.0, lambda_p=0.0, lambda_s=0.0, branch=False)
-    errors = [g.step(paper.as_batch(orange), i)["L_1"].item() for i in range(60)]
+    errors = [g.step(color.as_batch(orange), i)["L_1"].item() for i in range(60)]
     assert errors[-1] < 0.5 * errors[0]
 
 
@@ -585,7 +585,7 @@ def test_the_house_split_is_left_alone():
 def test_rec_601_grey_has_another_lightness_where_colours_are_saturated():
     rgb = np.zeros((2, 16, 16, 3), np.uint8)
     rgb[0], rgb[1] = (120, 120, 120), (0, 0, 255)
-    true, _ = color.to_network(paper.as_batch(rgb))
+    true, _ = color.to_network(color.as_batch(rgb))
     other = paper.with_other_lightness(rgb)
     assert (true[0] - other[0]).abs().max() < 0.02
     assert 50 * (true[1] - other[1]).abs().max() > 10
@@ -610,7 +610,7 @@ def test_rec_601_paints_from_the_grey_that_was_given():
     scored = paper.painted_from(small(), truth, (5.0, 10.0), HERE, 0, paper.with_other_lightness)
     given = paper.with_other_lightness(truth)
     expected = paper.colorize(small(), (given + 1) * 50, seed=0)
-    assert np.array_equal(scored["ours"], paper.to_pictures(expected))
+    assert np.array_equal(scored["ours"], color.to_pictures(expected))
     for painted in scored.values():
         assert 50 * (paper.true_lightness(painted) - given).abs().max() < 0.6  # 8 bits
         assert 50 * (paper.true_lightness(painted) - paper.true_lightness(truth)).abs().min() > 2

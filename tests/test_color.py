@@ -189,3 +189,15 @@ def test_empty_and_one_pixel_pictures():
     for shape in ((0, 3, 4, 4), (1, 3, 1, 1)):
         lightness, ab = color.to_network(torch.zeros(shape, dtype=torch.uint8))
         assert color.to_uint8(color.from_network(lightness, ab)).shape == shape
+
+
+def test_pictures_go_to_a_batch_and_back():
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    batch = color.as_batch(pictures)
+    assert batch.shape == (2, 3, 5, 7) and batch.dtype == torch.uint8
+    assert torch.equal(batch[1, 2], torch.from_numpy(pictures[1, ..., 2]))
+    rgb = color.as_rgb(pictures)
+    assert rgb.max() <= 1 and np.array_equal(color.to_pictures(rgb), pictures)
+    assert np.array_equal(color.to_pictures(rgb[0]), pictures[0])
+    batch[:] = 0
+    assert pictures.any()  # a copy: a memory map may be read-only
