@@ -413,7 +413,8 @@ def headline(metrics: dict[str, Any]) -> str:
     results = metrics.get("results") or {}
     row = _main_row(metrics, results)
     if not row:
-        return ""
+        rows = [name for name in results if name not in files.FLOORS]
+        return f"{len(rows)} ways on the same pictures" if rows else ""
     numbers = results[row]
     parts = []
     if numbers.get("gain_over_grey") is not None:
@@ -428,12 +429,15 @@ def headline(metrics: dict[str, Any]) -> str:
 
 
 def _main_row(metrics: dict[str, Any], results: dict[str, Any]) -> str:
+    """Return the row a notebook is judged by; one that compares and claims nothing has none."""
     try:
         row = notebooks.main_row(metrics.get("notebook", ""))
     except notebooks.NotebookError:
         row = ""
     others = [name for name in results if name not in files.FLOORS]
-    return row if row in results else others[0] if others else ""
+    if row in results:
+        return row
+    return others[0] if others and metrics.get("claims") else ""
 
 
 def _paper(metrics: dict[str, Any], row: str) -> dict[str, Any]:

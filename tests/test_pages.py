@@ -291,6 +291,14 @@ def test_an_empty_index_says_how_to_fill_it(root):
     assert "colorlib run" in read(pages.render_index(root / "reports")).words
 
 
+def test_a_notebook_that_compares_says_how_many_ways():
+    metrics = copy.deepcopy(tiny.METRICS) | {"claims": []}
+    metrics["results"]["other"] = metrics["results"]["ours"]
+    assert pages.headline(metrics) == "2 ways on the same pictures"
+    metrics["results"] = {"grey_floor": metrics["results"]["grey_floor"]}
+    assert pages.headline(metrics) == ""
+
+
 def test_headline_takes_the_main_row_and_its_paper():
     metrics = copy.deepcopy(tiny.METRICS)
     results = metrics["results"]

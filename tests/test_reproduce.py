@@ -315,6 +315,17 @@ def test_the_notebook_that_reads_the_others_comes_last(project, monkeypatch):
     assert reproduce.run(["07"], dry_run=True)[0].state == "skipped"
 
 
+@pytest.mark.parametrize("kind", ["evening", "local"])
+def test_weights_that_another_run_leaves_make_a_reading_notebook_run_again(project, kind):
+    tiny.write(project, "06_reads", "# Title", PARAMETERS)
+    assert reproduce.run(["06"])[0].good
+    assert reproduce.run(["06"], dry_run=True)[0].state == "skipped"
+    weights = project / "reports" / kind / "01_good" / "weights"
+    weights.mkdir(parents=True)
+    (weights / "net.safetensors").write_bytes(b"trained")
+    assert reproduce.run(["06"], dry_run=True)[0].note.startswith("the reports it reads changed")
+
+
 def test_notebooks_side_by_side_share_the_threads(project, monkeypatch):
     tiny.write(project, "02_two", "# Two", PARAMETERS)
     monkeypatch.delenv("COLORLIB_THREADS", raising=False)

@@ -29,7 +29,7 @@ def stamp(task: Task) -> dict[str, str]:
         "data": [_listing(path) for path in tasks.named_paths(task).values()],
     }
     if task.name[:2] in READS:
-        parts["the reports it reads"] = [_metrics_digest(p) for p in tasks.reports_read(task)]
+        parts["the reports it reads"] = [_report_digest(p) for p in tasks.reports_read(task)]
     return {**code(task.name), **_digests(parts)}
 
 
@@ -61,9 +61,11 @@ def _listing(path: Path) -> list[list[Any]]:
     return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]
 
 
-def _metrics_digest(report: Path) -> str:
-    file = report / "metrics.json"
-    return files.sha(file) if file.exists() else ""
+def _report_digest(report: Path) -> list[Any]:
+    """Digest what others read of a report: its scores, and the weights it left."""
+    file, weights = report / "metrics.json", report / "weights"
+    scores = files.sha(file) if file.exists() else ""
+    return [scores, _listing(weights) if weights.is_dir() else []]
 
 
 def changes(report: Path, current: dict[str, str]) -> str | None:

@@ -150,8 +150,10 @@ def matches(path: Path) -> list[Path]:
 
 
 def reports_read(task: Task) -> list[Path]:
-    folder = files.root() / "reports" / task.profile
-    return [folder / name for name in notebooks.names() if name[:2] in READS[task.name[:2]]]
+    """List the reports that a notebook may read: those of any profile, and what was played."""
+    names = [name for name in notebooks.names() if name[:2] in READS[task.name[:2]]]
+    folders = [files.root() / "reports" / kind for kind in (*notebooks.PROFILES, "local")]
+    return [folder / name for folder in folders for name in names]
 
 
 def neighbour(report: Path, kind: str) -> Path:
