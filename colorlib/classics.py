@@ -1,8 +1,10 @@
 """Colouring without learning: two transfers from a reference picture and one from colour hints.
 
-Every function takes lightness, L* in 0..100, (H, W), and returns ab in Lab units, float32
+Each of the three takes lightness, L* in 0..100, (H, W), and returns ab in Lab units, float32
 (H, W, 2). A reference is uint8 RGB, (h, w, 3), of any size. The lightness stays its owner's: join
-it with ab, then let `color.fit_gamut` reduce the chroma that sRGB cannot show.
+it with ab by `color.with_lightness`, which reduces the chroma that sRGB cannot show.
+
+`guided` refines any method's colours, or enlarges them; it takes tensors.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import torch
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 from scipy.spatial import KDTree
+from torch.nn import functional as F
 
 from . import color
 
@@ -121,6 +124,40 @@ def levin(
     )
     ab[~mask] = factors.solve(colours)
     return ab
+
+
+def guided(
+    ab: torch.Tensor,
+    small: torch.Tensor,
+    large: torch.Tensor,
+    radius: int = 4,
+    tiny: float = 1e-3,
+) -> torch.Tensor:
+    """Draw ab anew with a lightness, L*/50 - 1: where that has an edge, so has colour.
+
+    A guided filter (He et al., 2010): near every pixel ab is a straight line of the lightness
+    `small`, and with that line the lightness `large` is coloured. Returns ab/110 within [-1, 1].
+
+    Args:
+        ab: ab/110, (B, 2, h, w).
+        small: (B, 1, h, w), where ab comes from.
+        large: (B, 1, H, W), of any size.
+        radius: of the box in which a line is fitted.
+        tiny: variance of lightness below which the line is nearly flat.
+    """
+    mean, mean_ab = box(small, radius), box(ab, radius)
+    slope = (box(small * ab, radius) - mean * mean_ab) / (box(small**2, radius) - mean**2 + tiny)
+    line = torch.cat([box(slope, radius), box(mean_ab - slope * mean, radius)], 1)
+    line = F.interpolate(line, large.shape[-2:], mode="bilinear")
+    return (line[:, :2] * large + line[:, 2:]).clamp(-1, 1)
+
+
+def box(picture: torch.Tensor, radius: int) -> torch.Tensor:
+    """Return the mean over a (2 radius + 1)-wide box, rows first; edges are repeated."""
+    for pad in ((radius, radius, 0, 0), (0, 0, radius, radius)):
+        side = (1, 2 * radius + 1) if pad[0] else (2 * radius + 1, 1)
+        picture = F.avg_pool2d(F.pad(picture, pad, mode="replicate"), side, 1)
+    return picture
 
 
 def _jittered_grid(

@@ -145,6 +145,28 @@ def to_pictures(rgb: Tensor) -> np.ndarray:
     return to_uint8(rgb).movedim(-3, -1).cpu().numpy()
 
 
+def to_picture(rgb: Tensor) -> np.ndarray:
+    """Return RGB in [0, 1], (1, 3, H, W) or (3, H, W), as one uint8 picture (H, W, 3)."""
+    return to_pictures(rgb.reshape(rgb.shape[-3:]))
+
+
+def lightness_of(picture: np.ndarray) -> Tensor:
+    """Return the L* of a uint8 picture, (H, W, 3), as (1, 1, H, W) in 0..100."""
+    return rgb_to_lab(as_rgb(picture[None]))[:, :1]
+
+
+def grey_of(picture: np.ndarray) -> np.ndarray:
+    """Return a uint8 picture, (H, W, 3), without its colour: same L*, ab = 0."""
+    lightness = lightness_of(picture) / 50 - 1
+    return to_picture(from_network(lightness, torch.zeros_like(lightness).repeat(1, 2, 1, 1)))
+
+
+def with_lightness(ab: np.ndarray | Tensor, lightness: Tensor) -> np.ndarray:
+    """Join Lab's ab, (H, W, 2), and L*, (1, 1, H, W), to a uint8 picture; chroma may shrink."""
+    ab = torch.from_numpy(np.asarray(ab, np.float32)).permute(2, 0, 1)[None]
+    return to_picture(lab_to_rgb(fit_gamut(torch.cat([lightness, ab], 1))).clamp(0, 1))
+
+
 def _float(tensor: Tensor) -> Tensor:
     """Keep float64, make everything else float32: colours need more than 8 bits of mantissa."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -29,6 +29,7 @@ from colorlib import (
     pictures,
     training,
 )
+from colorlib.pairs import Pair
 
 paper = notebooks.load("04_two_unpaired_images")
 HERE = machine.Machine(torch.device("cpu"), None, False, 1)
@@ -422,25 +423,32 @@ def test_a_grey_reference_is_one_clear_line():
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_keeps_its_good_pairs_and_says_what_is_wrong_with_the_others(tmp_path):
-    for name in ("a", "b", "c"):
-        for half in ("source", "target"):
-            Image.fromarray(scene(seed=ord(name))).save(tmp_path / f"{name}_{half}.png")
-    (tmp_path / "b_target.png").write_bytes(b"no picture")
-    Image.new("RGB", (20, 20), (9, 9, 9)).save(tmp_path / "c_source.png")
-    found, problems = paper.folder_pairs(str(tmp_path), 16, [], [])
-    assert [pair.name for pair in found] == ["a"] and not found[0].shown
-    assert len(problems) == 2 and all("\n" not in line for line in problems)
-    with pytest.raises(notebooks.ParameterError, match="no pair 'x'"):
-        paper.folder_pairs(str(tmp_path), 16, ["x"], [])
+def asked(**more):
+    defaults = {"data": "photos", "pairs": [], "reference": "", "target": "", "show": []}
+    return SimpleNamespace(**(defaults | {"reference_fit": "squash"} | more))
 
 
-@pytest.mark.parametrize("name", [*paper.HALVES, *paper.DRAWN, *paper.STEREO])
-def test_every_embedded_pair_has_colours_and_two_different_pictures(name):
-    pair = paper.embedded_pair(name, 20)
+def test_pairs_of_a_folder_get_one_size(tmp_path):
+    for half, size in (("source", (50, 40)), ("target", (40, 60))):
+        Image.fromarray(scene(*size)).save(tmp_path / f"a_{half}.png")
+    for fit in ("squash", "crop"):
+        (pair,), _ = paper.load_pairs(asked(data=str(tmp_path)), 16, fit)
+        assert pair.reference.shape == pair.target.shape == (16, 24, 3) and not pair.shown
+
+
+def test_two_files_of_your_own_replace_the_pairs(tmp_path):
+    files = {half: str(tmp_path / f"{half}.png") for half in ("reference", "target")}
+    for seed, file in enumerate(files.values()):
+        Image.fromarray(scene(seed=seed)).save(file)
+    (pair,), _ = paper.load_pairs(asked(**files), 24)
+    assert pair.name == "target" and np.array_equal(pair.reference, scene(seed=0))
+
+
+@pytest.mark.parametrize("name", paper.DRAWN)
+def test_drawn_pairs_have_colours_and_two_different_pictures(name):
+    (pair,), _ = paper.load_pairs(asked(pairs=[name]), 20)
     assert pair.has_truth and pair.reference.shape == pair.target.shape
     assert np.abs(pair.reference.astype(int) - pair.target).mean() > 3
-    assert pair.stereo == (name in paper.STEREO)
 
 
 # --- measures -----------------------------------------------------------------------------------
@@ -449,7 +457,7 @@ def test_every_embedded_pair_has_colours_and_two_different_pictures(name):
 def test_the_least_distance_is_that_of_the_two_lightnesses():
     pair = paper.make_pair("x", scene(seed=1), scene(seed=2), 24)
     wanted = paper.lab_palette(pair.reference)
-    grey = paper.lab_palette(paper.grey_of(pair.target))
+    grey = paper.lab_palette(color.grey_of(pair.target))
     light = [c[:, 0] for c, _ in (grey, wanted)]
     oracle = wasserstein_distance(*light, grey[1], wanted[1])  # in one dimension it is sorting
     assert paper.least_distance(pair) == pytest.approx(oracle, abs=1e-6)
@@ -475,9 +483,9 @@ def test_scatter_sees_spots_and_the_remedy_removes_them():
     lightness[..., 20:] = 75
     ab = torch.zeros(1, 2, 40, 40)
     ab[:, 0, :, :20], ab[:, 1, :, 20:] = 0.2, 0.3
-    clean = paper.to_picture(color.from_network(lightness / 50 - 1, ab))
+    clean = color.to_picture(color.from_network(lightness / 50 - 1, ab))
     spots = ab + 0.1 * torch.randn(ab.shape, generator=torch.Generator().manual_seed(0))
-    dirty = paper.to_picture(color.from_network(lightness / 50 - 1, spots))
+    dirty = color.to_picture(color.from_network(lightness / 50 - 1, spots))
     mended = paper.make_consistent(dirty, lightness)
     before, after = (paper.scatter(rgb, lightness) for rgb in (dirty, mended))
     assert paper.scatter(clean, lightness) < 1 < after < 0.5 * before
@@ -487,8 +495,8 @@ def test_scatter_sees_spots_and_the_remedy_removes_them():
 
 def test_structure_is_one_for_the_same_grey_whatever_the_colour():
     pair = paper.make_pair("x", scene(seed=1), scene(seed=2), 24)
-    assert paper.structure(paper.grey_of(pair.target), pair) == pytest.approx(1, abs=1e-4)
-    assert paper.structure(paper.grey_of(pair.reference), pair) < 0.7
+    assert paper.structure(color.grey_of(pair.target), pair) == pytest.approx(1, abs=1e-4)
+    assert paper.structure(color.grey_of(pair.reference), pair) < 0.7
 
 
 # --- files, hook, resume ------------------------------------------------------------------------
@@ -504,7 +512,7 @@ def test_weights_come_back_as_the_same_model(tmp_path):
     for seed in (0, 1):
         assert torch.equal(model.draw(seed), again.draw(seed))
     assert torch.equal(model.rebuild(), again.rebuild())
-    grey = paper.lightness_of(pair.target)
+    grey = color.lightness_of(pair.target)
     assert torch.equal(paper.colorize(model, grey, seed=3), paper.colorize(again, grey, seed=3))
     assert not torch.equal(model.draw(0), model.draw(1))
 
@@ -514,8 +522,8 @@ def test_weights_say_which_picture_they_paint(tmp_path):
     P = SimpleNamespace(weights="", resume=False)
     paper.train_or_load(pair, TINY, BUDGET, P, HERE, tmp_path)
     info = training.read_info(tmp_path / "weights" / "two_unpaired-x.safetensors")
-    assert info["target"] == colorizing.thumbnail(paper.lightness_of(pair.target))
-    assert info["target"] != colorizing.thumbnail(paper.lightness_of(pair.reference))
+    assert info["target"] == colorizing.thumbnail(color.lightness_of(pair.target))
+    assert info["target"] != colorizing.thumbnail(color.lightness_of(pair.reference))
 
 
 def test_the_command_line_trains_on_the_two_pictures(tmp_path, monkeypatch):
@@ -619,7 +627,7 @@ def test_colours_of_the_reference_are_asked_for_only_where_lightness_allows_them
 
 @pytest.mark.parametrize(("pairs", "verdict"), [(5, "held"), (3, "partly")])
 def test_nearer_to_the_truth_needs_pairs(pairs, verdict):
-    judged = [paper.Pair(str(i), scene(), scene()) for i in range(pairs)]
+    judged = [Pair(str(i), scene(), scene()) for i in range(pairs)]
     rows = {"two_unpaired": {"delta_e": 8.0, "psnr": 24.0}}
     rows["grey_floor"] = {"delta_e": 12.0, "psnr": 22.0}
     claims = paper.claims_on_quality({pair.name: rows for pair in judged}, judged)

@@ -16,7 +16,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
-from colorlib import datasets, files, machine, metrics, notebooks, pictures, training
+from colorlib import color, datasets, files, machine, metrics, notebooks, pictures, training
 
 NAME = "06_side_by_side"
 page = notebooks.load(NAME)
@@ -218,7 +218,7 @@ def test_only_pictures_that_may_be_shown_are_chosen():
 @pytest.mark.parametrize("row", ["welsh", "reinhard", "levin_hints"])
 def test_a_classic_keeps_the_targets_lightness(row):
     painted = page.paint_classic(dcgan, row, 20, 0, pair())
-    light, own = dcgan.lightness_of(painted), dcgan.lightness_of(PHOTO)
+    light, own = color.lightness_of(painted), color.lightness_of(PHOTO)
     assert painted.shape == PHOTO.shape and (light - own).abs().max() < 1.0
     assert metrics.mean_chroma(painted[None])[0] > 3
 
@@ -245,10 +245,10 @@ def test_trained_models_paint_and_pairs_without_weights_are_left_out(root):
     assert set(painted) == {"unet_gan", "dcgan", "welsh"} == set(seconds)
     assert painted["dcgan"][0] is not None and painted["dcgan"][1] is None
     for results in painted.values():
-        light = dcgan.lightness_of(results[0]) - dcgan.lightness_of(PHOTO)
+        light = color.lightness_of(results[0]) - color.lightness_of(PHOTO)
         assert light.abs().mean() < 0.5
 
-    rows, errors = page.score_pairs(painted, [pair(), pair("flower")], dcgan, 0, None)
+    rows, errors = page.score_pairs(painted, [pair(), pair("flower")], 0, None)
     assert rows["dcgan"]["n"] == 1 and rows["unet_gan"]["n"] == 2 == rows["grey_floor"]["n"]
     assert "dcgan" in errors["coffee"] and "dcgan" not in errors["flower"]
     line = page.result_table({"dcgan": rows["dcgan"]}, trained, seconds, 2)[0]
@@ -265,7 +265,7 @@ def test_lpips_gets_its_mean_and_interval():
     found = page.score_singles(painted, cases, PHOTO[None], 0, distance)
     assert found.rows["welsh"]["lpips"] == 0.5 and found.rows["welsh"]["ci95"]["lpips"] == [0, 1]
     assert "lpips" not in found.rows["grey_floor"]
-    rows, _ = page.score_pairs(painted, [case.pair for case in cases], dcgan, 0, distance)
+    rows, _ = page.score_pairs(painted, [case.pair for case in cases], 0, distance)
     assert rows["welsh"]["lpips"] == 0
 
 

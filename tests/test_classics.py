@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import skimage.color
 import skimage.data
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from colorlib import classics
 
@@ -361,3 +363,21 @@ def test_bad_input_gets_one_clear_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("radius", [0, 2, 9])
+def test_a_box_is_the_mean_filter_of_scipy(radius):
+    picture = np.random.default_rng(0).random((2, 3, 7, 12))
+    oracle = ndimage.uniform_filter(picture, (1, 1, *(2 * radius + 1,) * 2), mode="nearest")
+    found = classics.box(torch.from_numpy(picture), radius)
+    np.testing.assert_allclose(found.numpy(), oracle, atol=1e-12)
+
+
+def test_guided_colour_ends_where_the_lightness_has_its_edge():
+    large = torch.full((1, 1, 96, 96), -0.5)
+    large[..., 50:] = 0.5  # not on a pixel of the small picture
+    small = torch.nn.functional.interpolate(large, (32, 32), mode="bilinear", antialias=True)
+    ab = torch.where(small > 0, 0.5, -0.5).repeat(1, 2, 1, 1)
+    guided = classics.guided(ab, small, large)
+    assert guided.shape == (1, 2, 96, 96)
+    assert guided[..., 52:70].min() > 0.3 and guided[..., 30:48].max() < -0.3

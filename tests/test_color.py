@@ -201,3 +201,15 @@ def test_pictures_go_to_a_batch_and_back():
     assert np.array_equal(color.to_pictures(rgb[0]), pictures[0])
     batch[:] = 0
     assert pictures.any()  # a copy: a memory map may be read-only
+
+
+def test_a_picture_loses_its_colour_and_gets_it_back():
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    lab = color.rgb_to_lab(color.as_rgb(picture[None]))
+    lightness, grey = color.lightness_of(picture), color.grey_of(picture)
+    assert torch.equal(lightness, lab[:, :1])
+    assert grey.shape == (5, 7, 3) and (np.ptp(grey, 2) <= 1).all()
+    assert (color.lightness_of(grey) - lightness).abs().max() < 0.3
+    again = color.with_lightness(lab[0, 1:].permute(1, 2, 0), lightness)
+    assert np.abs(again.astype(int) - picture).max() <= 1
+    assert np.array_equal(color.to_picture(color.as_rgb(picture[None])), picture)

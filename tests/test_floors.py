@@ -16,7 +16,7 @@ FLOORS = {
     2: ["downloads", "cache", "metrics", "audit", "datasets", "adversarial", "classics"],
     3: ["training", "figures"],
     4: ["notebooks", "record"],
-    5: ["evidence", "pages", "ledger", "teaching"],
+    5: ["evidence", "pages", "ledger", "pairs", "teaching"],
     6: ["reproduce", "compare", "colorizing", "cli", "__main__"],
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}

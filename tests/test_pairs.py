@@ -1,0 +1,179 @@
+"""Pairs of pictures: where they come from, what is refused in one line, and their scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorlib import color, datasets, metrics, notebooks, pairs, pictures
+
+
+def scene(height=40, width=50, seed=0):
+    """A smooth coloured picture, uint8 (H, W, 3)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3)).astype(np.uint8)
+    return pictures.resize(coarse, (height, width), "squash")
+
+
+def make(name, reference, target, **more):
+    """What a notebook does, without any change of size."""
+    pairs.check_reference(name, reference)
+    return pairs.Pair(name, reference, target, **more)
+
+
+def load(data="photos", wanted=(), show=(), **more):
+    return pairs.load(data, wanted, show, make, **more)
+
+
+def names_of(found):
+    return [pair.name for pair in found]
+
+
+def write_pair(folder, name, seed=0):
+    for half in ("source", "target"):
+        Image.fromarray(scene(seed=seed)).save(folder / f"{name}_{half}.png")
+
+
+# --- embedded --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*pairs.HALVES, *pairs.STEREO])
+def test_every_embedded_pair_has_colours_a_credit_and_two_different_pictures(name):
+    (pair,), problems = load(wanted=[name])
+    assert problems == [] and pair.has_truth and pair.credit and pair.shown
+    small = [pictures.resize(rgb, 20).astype(int) for rgb in (pair.reference, pair.target)]
+    assert np.abs(small[0] - small[1]).mean() > 3
+    assert pair.stereo == (name in pairs.STEREO)
+
+
+def test_two_halves_make_the_whole_photo():
+    (pair,), _ = load(wanted=["chelsea"])  # its width is odd
+    whole = datasets.photo("chelsea")
+    assert np.array_equal(np.concatenate([pair.reference, pair.target], 1), whole)
+
+
+def test_drawn_pairs_stand_beside_the_photos():
+    drawn = {"blots": lambda: (scene(seed=1), scene(seed=2))}
+    everything, _ = load(drawn=drawn)
+    assert names_of(everything) == [*pairs.HALVES, "blots", *pairs.STEREO]
+    (blots,), _ = load(wanted=["blo"], drawn=drawn)
+    assert np.array_equal(blots.target, scene(seed=2)) and blots.credit == ""
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_pairs_by_name_and_by_beginning(tmp_path):
+    for i, name in enumerate(["gt_a", "gt_b", "other"]):
+        write_pair(tmp_path, name, i)
+    folder = str(tmp_path)
+    assert names_of(load(folder, ["gt_"])[0]) == ["gt_a", "gt_b"]
+    assert names_of(load(folder, ["other", "gt_b"])[0]) == ["other", "gt_b"]
+    everything, _ = load(folder)
+    assert names_of(everything) == ["gt_a", "gt_b", "other"]
+    assert not any(pair.shown for pair in everything)  # a stranger's pictures stay out of figures
+    allowed, _ = load(folder, show=[f"{tmp_path.name}/gt_*"])
+    assert [pair.shown for pair in allowed] == [True, True, False]
+
+
+def test_a_folder_is_found_in_the_data_folder_and_its_free_pairs_are_credited(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("COLORLIB_DATA", str(tmp_path))
+    (tmp_path / "pairs").mkdir()
+    for name in ("gt_dandelion", "gt_waves"):
+        write_pair(tmp_path / "pairs", name)
+    (dandelion, waves), _ = load("pairs")
+    assert dandelion.shown and "CC BY" in pairs.credit_of([dandelion, waves, dandelion])
+    assert not waves.shown and pairs.credit_of([waves]) == ""
+
+
+def test_the_source_is_the_reference(tmp_path):
+    for seed, half in enumerate(("source", "target")):
+        Image.fromarray(scene(seed=seed)).save(tmp_path / f"a_b_{half}.png")
+    (pair,), _ = load(str(tmp_path))
+    assert pair.name == "a_b"
+    assert np.array_equal(pair.reference, scene(seed=0))
+    assert np.array_equal(pair.target, scene(seed=1))
+
+
+def test_a_bad_pair_costs_a_line_and_not_the_run(tmp_path):
+    for name in ("good", "grey", "torn"):
+        write_pair(tmp_path, name)
+    Image.new("L", (40, 40), 90).save(tmp_path / "grey_source.png")
+    (tmp_path / "torn_target.png").write_bytes(b"torn")
+    found, problems = load(str(tmp_path))
+    assert names_of(found) == ["good"] and all("\n" not in line for line in problems)
+    assert len(problems) == 2
+    assert "grey: the reference is grey" in problems[0] and "torn_target.png" in problems[1]
+    with pytest.raises(notebooks.ParameterError, match="no pair can be used: left out: grey"):
+        load(str(tmp_path), ["grey"])
+
+
+def test_two_files_make_a_pair(tmp_path):
+    write_pair(tmp_path, "mine")
+    item = f"{tmp_path / 'mine_source.png'}, {tmp_path / 'mine_target.png'}"
+    found, _ = load(wanted=[item, "flower", item])
+    assert names_of(found) == ["mine_target", "mine_target-1", "flower"]
+    assert [pair.shown for pair in found] == [False, False, True]
+    assert load(wanted=[item], show=["mine_*"])[0][0].shown
+    own = tuple(str(tmp_path / f"mine_{half}.png") for half in ("source", "target"))
+    assert names_of(load(wanted=["flower"], own=own)[0]) == ["mine_target"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "word"),
+    [
+        ({"wanted": ["flowre"]}, "no pair 'flowre' in the embedded pairs; there are flower"),
+        ({"data": "nowhere"}, "data = 'nowhere': no such folder"),
+        ({"own": ("no.png", "no.png")}, "no.png"),
+        ({"wanted": ["no.png,no.png"]}, "no pair can be used: left out: no.png"),
+    ],
+)
+def test_wrong_names_end_in_one_line(asked, word):
+    with pytest.raises((notebooks.ParameterError, pictures.PictureError), match=word) as caught:
+        load(**asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_pairs_ends_in_one_line(tmp_path):
+    Image.fromarray(scene()).save(tmp_path / "lonely_source.png")
+    with pytest.raises(notebooks.ParameterError, match="holds no pair"):
+        load(str(tmp_path))
+
+
+def test_a_grey_target_is_a_pair_without_truth():
+    grey = np.full((40, 40, 3), 120, np.uint8)
+    assert not pairs.Pair("x", scene(), grey).has_truth and pairs.Pair("x", grey, scene()).has_truth
+    with pytest.raises(notebooks.ParameterError, match="x: the reference is grey"):
+        pairs.check_reference("x", grey)
+
+
+# --- scores ----------------------------------------------------------------------------------
+
+
+def test_rows_are_means_over_pairs_of_different_shapes():
+    two = [pairs.Pair(name, scene(), scene(40 + i, 50, i + 5)) for i, name in enumerate("ab")]
+    scores = {pair.name: pairs.score(pair, {"ours": color.grey_of(pair.target)}) for pair in two}
+    rows = pairs.sum_up(scores)
+    assert rows["ours"]["n"] == 2 and rows["grey_floor"]["gain_over_grey"] == 0
+    assert rows["ours"]["delta_e"] == pytest.approx(rows["grey_floor"]["delta_e"], abs=0.1)
+    both = [metrics.ciede2000(color.grey_of(p.target)[None], p.target[None])[0] for p in two]
+    assert rows["ours"]["delta_e"] == pytest.approx(np.mean(both), abs=1e-3)
+    assert rows["ours"]["ci95"]["delta_e"] == pytest.approx(sorted(both), abs=1e-3)
+
+
+def test_a_row_without_a_picture_of_every_pair_counts_those_it_has():
+    two = [pairs.Pair(name, scene(), scene(seed=i + 5)) for i, name in enumerate("ab")]
+    scores = {"a": pairs.score(two[0], {"ours": two[0].target}), "b": pairs.score(two[1], {})}
+    rows = pairs.sum_up(scores)
+    assert rows["ours"]["n"] == 1 and rows["ours"]["cf_ratio"] == pytest.approx(1)
+    assert rows["mean_ab"]["n"] == 2
+
+
+def test_the_mean_colour_is_that_of_the_reference():
+    red, target = np.full((40, 50, 3), (200, 60, 50), np.uint8), scene(seed=3)
+    ab = np.broadcast_to(metrics.mean_ab(red[None]), (40, 50, 2))
+    painted = color.with_lightness(ab, color.lightness_of(target))
+    found = pairs.score(pairs.Pair("x", red, target), {"by hand": painted})
+    assert found["by hand"]["delta_e"] == pytest.approx(found["mean_ab"]["delta_e"], abs=0.05)
