@@ -394,7 +394,7 @@ def title(cells: list[dict[str, Any]]) -> str:
 
 
 def _front_picture(report: Path, cells: list[dict[str, Any]], place: str) -> dict[str, str] | None:
-    """Choose the grid of results, else their first picture, else the first of all."""
+    """Choose the grid of results, unless it is a strip; else their first picture; else any."""
     found = []
     for cell, heading in zip(cells, notebooks.headings(cells), strict=True):
         for output in cell.get("outputs", []):
@@ -403,9 +403,18 @@ def _front_picture(report: Path, cells: list[dict[str, Any]], place: str) -> dic
             name, alt = about.get("file", ""), about.get("alt", "")
             if name and alt and (report / name).is_file():
                 picture = {"src": quote(f"{place}/{name}"), "alt": alt}
-                rank = (Path(name).stem != "grid", heading != "Results", len(found))
+                grid = Path(name).stem == "grid" and not _is_strip(report / name)
+                rank = (not grid, heading != "Results", len(found))
                 found.append((*rank, picture))
     return min(found, key=lambda each: each[:3])[3] if found else None
+
+
+def _is_strip(figure: Path) -> bool:
+    """Say whether a figure is so low that a card would show little of it."""
+    from PIL import Image
+
+    with Image.open(figure) as picture:
+        return picture.height < 0.3 * picture.width
 
 
 def headline(metrics: dict[str, Any]) -> str:

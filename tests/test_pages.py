@@ -291,6 +291,16 @@ def test_an_empty_index_says_how_to_fill_it(root):
     assert "colorlib run" in read(pages.render_index(root / "reports")).words
 
 
+def test_a_grid_that_is_a_strip_leaves_the_card_to_another_figure(root):
+    low, other = shown("grid", "One pair"), shown("scales", "Every scale")
+    flowers = report(root, "# Flowers", "## Results", outputs=[low, other], metrics=tiny.METRICS)
+    for name, size in (("grid", (100, 20)), ("scales", (100, 40))):
+        (flowers / f"figures/{name}.png").write_bytes(png(*size))
+    pages.render(flowers)
+    (image,) = read(pages.render_index(root / "reports")).all("img")
+    assert image["alt"] == "Every scale"
+
+
 def test_a_notebook_that_compares_says_how_many_ways():
     metrics = copy.deepcopy(tiny.METRICS) | {"claims": []}
     metrics["results"]["other"] = metrics["results"]["ours"]
