@@ -403,10 +403,10 @@ def _front_picture(report: Path, cells: list[dict[str, Any]], place: str) -> dic
             name, alt = about.get("file", ""), about.get("alt", "")
             if name and alt and (report / name).is_file():
                 picture = {"src": quote(f"{place}/{name}"), "alt": alt}
-                grid = Path(name).stem == "grid" and not _is_strip(report / name)
-                rank = (not grid, heading != "Results", len(found))
-                found.append((*rank, picture))
-    return min(found, key=lambda each: each[:3])[3] if found else None
+                low = _is_strip(report / name)
+                rank = (Path(name).stem != "grid" or low, heading != "Results", low, len(found))
+                found.append((rank, picture))
+    return min(found, key=lambda each: each[0])[1] if found else None
 
 
 def _is_strip(figure: Path) -> bool:
