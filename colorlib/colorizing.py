@@ -54,15 +54,17 @@ class Outcome:
 def find_weights(name: str, row: str, insist: bool = True) -> Path:
     """Return the weights of a notebook's row from its best run; or say what to run first.
 
-    The committed model comes last; unless we insist on the row, whatever row it is.
+    Unless we insist on the row, the committed model counts too, whatever row it is: after the
+    runs, but before what has only seen drawn pictures.
     """
     folders = [files.root() / "reports" / profile / name / "weights" for profile in PROFILES]
     folders.append(MODELS / name)
-    for folder in folders:
-        if (folder / f"{row}.safetensors").is_file():
-            return folder / f"{row}.safetensors"
-    if not insist and (committed := sorted(folders[-1].glob("*.safetensors"))):
-        return committed[0]
+    places = [folder / f"{row}.safetensors" for folder in folders]
+    if not insist:
+        places += sorted(folders[-1].glob("*.safetensors"))
+    found = [place for place in places if place.is_file()]
+    if found:
+        return found[0] if insist else min(found, key=_knows_drawings_only)
     if there := sorted({file.stem for folder in folders for file in folder.glob("*.safetensors")}):
         raise ColorizeError(
             f"no trained row '{row}' of {name}; there is {', '.join(there)} (--row)"
@@ -71,6 +73,10 @@ def find_weights(name: str, row: str, insist: bool = True) -> Path:
         f"no trained weights of {name} yet; run `python -m colorlib run {name}` first, "
         "or give a file with --weights"
     )
+
+
+def _knows_drawings_only(file: Path) -> bool:
+    return training.read_info(file).get("data") == "garden"
 
 
 def halve(file: str | Path, target: str | Path, data: str) -> float:

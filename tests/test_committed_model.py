@@ -122,3 +122,14 @@ def mean_ab(rgb: np.ndarray, lightness: tuple[int, int]) -> np.ndarray:
     lab = color.rgb_to_lab(torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255)[0]
     part = (lab[0] >= lightness[0]) & (lab[0] < lightness[1])
     return lab[1:, part].mean(1).numpy()
+
+
+@pytest.mark.parametrize(("data", "committed_first"), [("garden", True), ("flowers", False)])
+def test_it_comes_before_what_has_only_seen_drawings(tmp_path, monkeypatch, data, committed_first):
+    name = "03_cgan_flowers"
+    own = tmp_path / "reports/laptop" / name / "weights/unet_gan.safetensors"
+    info = training.read_info(FILES[0]) | {"data": data}
+    training.save_weights(own, torch.nn.Linear(1, 1), info)
+    monkeypatch.setattr(colorizing.files, "root", lambda: tmp_path)
+    assert (colorizing.find_weights(name, "unet_gan", insist=False) in FILES) == committed_first
+    assert colorizing.find_weights(name, "unet_gan") == own  # who asks for a row gets the run's
