@@ -35,7 +35,7 @@ Painter = Callable[..., np.ndarray]  # of a picture; `seed` chooses a version wh
 
 # where weights are looked for, best first; smoke trains nothing worth using
 PROFILES = ("paper", "evening", "laptop", "local")
-MODELS = Path(__file__).parent / "models"  # and last: small ones, committed with the code
+MODELS = Path(__file__).parent / "models"  # small ones, committed with the code
 
 
 class ColorizeError(Exception):
@@ -113,7 +113,7 @@ def colorize_picture(
     lightness = lightness_of(rgb, here)
     with here.autocast():
         painted = notebook.colorize(model, lightness, **options)
-    return color.to_uint8(painted)[0].permute(1, 2, 0).cpu().numpy()
+    return color.to_picture(painted)
 
 
 def lightness_of(rgb: np.ndarray, here: machine.Machine) -> torch.Tensor:
