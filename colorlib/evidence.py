@@ -1,30 +1,58 @@
-"""The evidence of a claim: studies compared, shown and judged by the same rules for every paper.
+"""The evidence of a claim: studies compared, shown and judged by one rule for every paper.
 
 A study trains variants for equal steps, once per seed, and holds each against the first, paired
 picture by picture (or pair by pair). Its rows are plain data: variant -> means, and
 `delta_e_paired`, `psnr_paired`, ... as `paired` returns them.
 
-The rule of a verdict: without a **sure** effect (its interval on the claim's side of zero) a claim
-did not hold. With it, it is partly held; and held if also every training agrees, there are at least
-three of them, and PSNR does not contradict CIEDE2000. Thresholds are written the same way: what is
-sure, and what else is asked for.
+The rule: a claim is **supported** (or **contradicted**) where the whole interval lies on its side
+(or the other one), at least three trainings all agree, or five pairs are behind it, its control
+fails the same rule, and PSNR does not say the opposite of CIEDE2000. Anything else that was
+tested is **inconclusive**.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from colorlib import figures, metrics, record
+from colorlib.record import CONTRADICTED, INCONCLUSIVE, NOT_RUN, NOT_TESTABLE, SUPPORTED
 
 FEWEST_TRAININGS = 3  # one training says nothing about the luck of a training
 FEWEST_PAIRS = 5  # where every pair is a training of its own
-QUESTION = ("id", "the paper says", "we do", "why", "how much it matters")
+QUESTION = record.QUESTION
+MIRROR = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}
 
+Evidence = Mapping[str, Any]  # mean, low, high and seeds (a number a training), pairs or exact
 Study = dict[str, Any]
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper, where it stands, and what decides it.
+
+    path: keys into {"results", "measures", "studies"}, the last ones possibly beginnings of names.
+    side: it is supported where the evidence lies "below" or "above" `than`, a number or a path.
+    control: the path of evidence that must not pass the same rule.
+    """
+
+    quote: str
+    section: str
+    measured: str
+    path: Path = ()
+    side: str = "below"
+    than: float | Path = 0.0
+    control: Path = ()
+    unit: str = ""
+    untestable: str = ""
+
+
+# ------------------------------------------------------------------------------------- evidence
 
 
 def paired(ours: Any, theirs: Any) -> dict[str, Any]:
@@ -38,9 +66,29 @@ def paired(ours: Any, theirs: Any) -> dict[str, Any]:
     return {"mean": float(gap.mean()), "low": low, "high": high, "seeds": gap.mean(1).tolist()}
 
 
-def in_words(difference: Mapping[str, Any], unit: str = "") -> str:
-    """Write a paired difference with its interval."""
-    return f"{difference['mean']:+.2f}{unit} [{difference['low']:+.2f}, {difference['high']:+.2f}]"
+def measured(values: Iterable[float]) -> dict[str, Any]:
+    """Sum up one number a training, or a repetition: mean and 95 % interval over them."""
+    values = [float(value) for value in values]
+    low, high = metrics.bootstrap(np.array(values), seed=0)
+    return {"mean": float(np.mean(values)), "low": low, "high": high, "seeds": values}
+
+
+def exact(value: float) -> dict[str, Any]:
+    """State what was counted or computed: there is no luck in it."""
+    return {"mean": float(value), "low": float(value), "high": float(value), "exact": True}
+
+
+def in_words(evidence: Evidence, unit: str = "") -> str:
+    """Write evidence with its interval."""
+    if evidence.get("exact"):
+        return f"{evidence['mean']:.4g}{unit}"
+    return f"{evidence['mean']:+.2f}{unit} [{evidence['low']:+.2f}, {evidence['high']:+.2f}]"
+
+
+def scale(seen: float, of: float, width: float = 1.0) -> str:
+    """Write which share of the paper's own training a number rests on: pictures seen, and width."""
+    share = f"{100 * seen / of:.2g} % of the paper's training"
+    return share if width == 1 else f"{share}, {width:.2g} of its width"
 
 
 # -------------------------------------------------------------------------------------- studies
@@ -50,24 +98,29 @@ def find(
     notebook: str, name: str, run: Callable[[], Study | None], P: SimpleNamespace
 ) -> Study | None:
     """Run a study that the parameters ask for; else take its newest committed result, or None."""
-    if name in P.studies:
-        study = run()
-        return study and {**study, "origin": f"this run, {P.profile} profile"}
-    return committed(notebook, name)
-
-
-def committed(notebook: str, name: str) -> Study | None:
-    """Return the newest committed result of a study with its origin in words, or None."""
-    study = record.newest_study(notebook, name)
-    return study and {**study, "origin": f"{study['origin']} run of {study['date']}"}
+    if name not in P.studies:
+        return record.newest_study(notebook, name)
+    study = run()
+    return study and {**study, "origin": record.origin(P.profile, scale=study.get("scale", ""))}
 
 
 def missing(notebook: str, study: Study | None, caption: str) -> bool:
     """Say how to get a study that has no result yet; True if so."""
     if study is None:
-        command = f"python -m colorlib run {notebook} --profile evening"
-        print(f"{caption}: not run yet. Run it: {command}")
+        print(f"{caption}: {NOT_RUN}. {_command(notebook)}")
     return study is None
+
+
+def _command(notebook: str) -> str:
+    return f"Run it: python -m colorlib run {notebook} --profile overnight"
+
+
+def source(study: Study | None) -> str:
+    """Write where a study was run."""
+    if not study:
+        return ""
+    origin = study["origin"]
+    return f"{origin['profile']} run of {origin['date']}" if origin["date"] else "this run"
 
 
 def show(
@@ -87,10 +140,10 @@ def show(
     if missing(notebook, study, caption):
         return
     rows = []
-    for place, (variant, found) in enumerate(study["variants"].items()):
+    for place, (title, found) in enumerate(study["variants"].items()):
         gap = found["delta_e_paired"]
         row = {
-            "variant": variant,
+            "variant": title,
             "gain over grey, dB": found["gain_over_grey"],
             "colourfulness / truth": found["cf_ratio"],
             "CIEDE2000": found["delta_e"],
@@ -98,85 +151,132 @@ def show(
             "each seed": ", ".join(f"{each:+.2f}" for each in gap["seeds"]) if place else "–",
         }
         more = columns or {}
-        rows.append(row | {title: found[key] for key, title in more.items() if key in found})
-    figures.table(rows, caption=f"{caption} ({about(study)}; {study['origin']})", name=name)
+        rows.append(row | {head: found[key] for key, head in more.items() if key in found})
+    figures.table(rows, caption=f"{caption} ({about(study)}; {source(study)})", name=name)
 
 
 def variant(study: Study | None, name: str) -> Mapping[str, Any] | None:
     """Return the row of a variant, by its name or the beginning of it; None without one."""
-    rows = study["variants"] if study else {}
-    full = name if name in rows else next((n for n in rows if n.startswith(name)), None)
-    return rows.get(full)
+    return look_up(study or {}, ("variants", name))
 
 
 def effect(study: Study | None, name: str) -> str:
     """Write what a variant changes against the study's first."""
     if study is None:
-        return "not run yet"
+        return NOT_RUN
     row = variant(study, name)
     if row is None:
         return "no such variant in that run"
     if row is next(iter(study["variants"].values())):
         return "what is done here"
-    return f"CIEDE2000 {in_words(row['delta_e_paired'])} ({study['origin']})"
-
-
-def source(study: Study | None) -> str:
-    """Write where a study was run, for the claims that rest on it."""
-    return f" [{study['origin']}]" if study else ""
+    return f"CIEDE2000 {in_words(row['delta_e_paired'])} ({source(study)})"
 
 
 # -------------------------------------------------------------------------------------- verdicts
 
 
-def judge(known: Any, sure: Any, also: Any = True) -> str:
-    """Return the verdict by the rule above: `sure`, the effect itself; `also`, all else."""
-    if not known:
-        return "not run yet"
-    return ("held" if also else "partly") if sure else "did not hold"
+def judge(
+    claims: Iterable[Claim], known: Mapping[str, Any], notebook: str, scale: str = ""
+) -> list[dict[str, Any]]:
+    """Judge claims by what is known, {"results", "measures", "studies"}; return rows for a record.
 
-
-def enough(trainings: Any) -> bool:
-    """Are these trainings as many as a held claim needs?"""
-    return len(trainings) >= FEWEST_TRAININGS
-
-
-def nearer(
-    delta_e: Mapping[str, Any] | None, psnr: Mapping[str, Any] | None, many: bool | None = None
-) -> str:
-    """Judge "the first is nearer to the truth" by paired differences in CIEDE2000 and PSNR.
-
-    many: are there enough trainings? None counts the seeds.
+    scale: on which share of the paper's training the results and measures of this run rest.
     """
-    if delta_e is None or psnr is None:
-        return "not run yet"
-    many = enough(delta_e["seeds"]) if many is None else many
-    agree = max(delta_e["seeds"]) < 0 and psnr["mean"] > 0
-    return judge(True, delta_e["high"] < 0, many and agree)
+    return [_judged(claim, known, notebook, scale) for claim in claims]
 
 
-def farther(
-    delta_e: Mapping[str, Any] | None, psnr: Mapping[str, Any] | None, many: bool | None = None
-) -> str:
-    """Judge "the first is farther from the truth", as `nearer` does."""
-    return nearer(turned(delta_e), turned(psnr), many)
+def look_up(known: Mapping[str, Any], path: Path) -> Any:
+    """Follow keys, each a name or the beginning of one; None where there is nothing."""
+    for key in path:
+        if not isinstance(known, Mapping):
+            return None
+        names = [key] if key in known else [name for name in known if name.startswith(key)]
+        known = known[names[0]] if names else None
+    return known
 
 
-def turned(difference: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return a paired difference seen from the other side."""
-    if difference is None:
-        return None
-    seeds = [-each for each in difference["seeds"]]
-    low, high = -difference["high"], -difference["low"]
-    return {"mean": -difference["mean"], "low": low, "high": high, "seeds": seeds}
+def _judged(claim: Claim, known: Mapping[str, Any], notebook: str, scale: str) -> dict[str, Any]:
+    found = look_up(known, claim.path) if claim.path else None
+    row = dict.fromkeys(record.CLAIM) | {"claim": claim.quote, "section": claim.section}
+    row |= {"test": claim.measured, "scale": ""}
+    if claim.untestable:
+        return row | {"test": claim.untestable, "verdict": NOT_TESTABLE}
+    if found is None:
+        return row | {"test": f"{claim.measured}. {_command(notebook)}", "verdict": NOT_RUN}
+    study = look_up(known, claim.path[:2]) if claim.path[0] == "studies" else {}
+    origin = (study or {}).get("origin")
+    return row | {
+        "number": in_words(found, claim.unit),
+        "verdict": _verdict(claim, known, found),
+        "trainings": None if found.get("exact") else _count(found),
+        "scale": (origin or {}).get("scale") or scale,
+        "origin": origin,
+    }
 
 
-def not_testable(reasons: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the claims that are not tested here, each with the reason."""
-    return [record.claim(text, why, None, "not testable here") for text, why in reasons.items()]
+def _verdict(claim: Claim, known: Mapping[str, Any], found: Evidence) -> str:
+    than = look_up(known, claim.than) if isinstance(claim.than, tuple) else claim.than
+    than = than["mean"] if isinstance(than, Mapping) else than
+    if than is None:
+        return INCONCLUSIVE
+    verdict = _side(found, claim.side, than)
+    if verdict == INCONCLUSIVE or not _enough(found, than):
+        return INCONCLUSIVE
+    if claim.control:
+        control = look_up(known, claim.control)
+        if control is None or _side(control, claim.side, than) == SUPPORTED:
+            return INCONCLUSIVE
+    if claim.path[-1] == "delta_e_paired":
+        psnr = look_up(known, (*claim.path[:-1], "psnr_paired"))
+        if psnr and (psnr["mean"] < 0) == (
+            found["mean"] < 0
+        ):  # nearer in one, farther in the other
+            return INCONCLUSIVE
+    return verdict
 
 
-def open_questions(lines: str, known: Mapping[str, Any], caption: str) -> None:
-    """Show the table of open questions: a line each, ` | ` between cells, {names} filled in."""
-    rows = [line.format(**known).split(" | ") for line in lines.strip().splitlines()]
-    figures.table([dict(zip(QUESTION, row, strict=True)) for row in rows], caption=caption)
+def _side(found: Evidence, side: str, than: float) -> str:
+    """Say on which side of a number the whole interval lies."""
+    below, above = found["high"] < than, found["low"] > than
+    if not (below or above):
+        return INCONCLUSIVE
+    verdict = SUPPORTED if below else CONTRADICTED
+    return verdict if side == "below" else MIRROR[verdict]
+
+
+def _count(found: Evidence) -> int:
+    return found.get("pairs") or len(found.get("seeds", ()))
+
+
+def _enough(found: Evidence, than: float) -> bool:
+    """Are there enough trainings, and do they all lie on one side?"""
+    if found.get("exact") or found.get("pairs", 0) >= FEWEST_PAIRS:
+        return True
+    seeds = found.get("seeds", ())
+    agree = all(each < than for each in seeds) or all(each > than for each in seeds)
+    return len(seeds) >= FEWEST_TRAININGS and agree
+
+
+# ---------------------------------------------------------------------------------------- tables
+
+
+def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
+    """Show judged claims as a table."""
+    table = []
+    for row in rows:
+        words = {"the paper": f"{row['claim']} ({row['section']})", "what we compare": row["test"]}
+        words |= {"number": row["number"] or "–", "verdict": row["verdict"]}
+        words |= {"trainings": row["trainings"], "scale": row["scale"] or "–"}
+        table.append(words)
+    figures.table(table, caption=caption)
+
+
+def questions(lines: str, known: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the open questions as rows: a line each, ` | ` between cells, {names} filled in."""
+    cells = [line.format(**known).split(" | ") for line in lines.strip().splitlines()]
+    return [dict(zip(QUESTION, row, strict=True)) for row in cells]
+
+
+def show_questions(rows: Sequence[Mapping[str, str]], caption: str) -> None:
+    """Show the open questions as a table."""
+    figures.table(rows, caption=caption)

@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 
 from colorlib import evidence, figures, record
+from colorlib.evidence import Claim
 
 
-def gap(mean, low, high, seeds=(0.0,)):
-    return {"mean": mean, "low": low, "high": high, "seeds": list(seeds)}
+def gap(mean, low, high, seeds=(0.0,), **more):
+    return {"mean": mean, "low": low, "high": high, "seeds": list(seeds), **more}
 
 
-SURE, NOT_SURE = gap(-1, -2, -0.5, [-1, -1, -1]), gap(-1, -2, 0.1, [-1, -1, -1])
-PSNR_UP, PSNR_DOWN = gap(0.5, 0.1, 0.9), gap(-0.5, -0.9, -0.1)
+SURE = gap(-1, -2, -0.5, [-1, -1, -1])
+UP, DOWN = gap(0.5, 0.1, 0.9), gap(-0.5, -0.9, -0.1)
+
+
+def turned(found):
+    ends = {"mean": -found["mean"], "low": -found["high"], "high": -found["low"]}
+    return found | ends | {"seeds": [-each for each in found["seeds"]]}
 
 
 def study(**more):
@@ -25,7 +31,11 @@ def study(**more):
         "without L1, plain": row
         | {"delta_e_paired": gap(1.5, 0.5, 2.5, [1.25, 1.75]), "seconds": 3.0},
     }
-    return {"variants": variants, "origin": "evening run of 2026-01-02", "size": 32} | more
+    made = record.origin("overnight", "2026-01-02", "abc1234", "half of the paper's training")
+    return {"variants": variants, "origin": made, "size": 32} | more
+
+
+# ------------------------------------------------------------------------------------- evidence
 
 
 def test_paired_differences_leave_grey_pictures_out():
@@ -34,49 +44,96 @@ def test_paired_differences_leave_grey_pictures_out():
     found = evidence.paired(ours, np.array([[1.0, nan, 1.0]] * 2))
     assert found["mean"] == 3.0 and found["seeds"] == [2.0, 4.0]
     assert found["low"] <= 3.0 <= found["high"]
+    assert evidence.paired([3.0, 5.0], [1.0, 1.0])["seeds"] == [3.0], "one seed, a plain row"
 
 
-def test_one_seed_may_come_as_a_plain_row():
-    assert evidence.paired([3.0, 5.0], [1.0, 1.0])["seeds"] == [3.0]
+def test_one_number_a_training_becomes_evidence():
+    found = evidence.measured([1.0, 2.0, 3.0])
+    assert found["mean"] == 2.0 and found["seeds"] == [1.0, 2.0, 3.0]
+    assert 1.0 <= found["low"] < 2.0 < found["high"] <= 3.0
 
 
-def test_a_difference_in_words_and_turned():
+def test_evidence_in_words():
     assert evidence.in_words(gap(1, -0.5, 2), " dB") == "+1.00 dB [-0.50, +2.00]"
-    assert evidence.turned(gap(1, -0.5, 2, [1, 3])) == gap(-1, -2, 0.5, [-1, -3])
-    assert evidence.turned(None) is None
+    assert evidence.in_words(evidence.exact(70), " px") == "70 px"
+
+
+def test_the_scale_says_pictures_and_width():
+    assert evidence.scale(40, 1000) == "4 % of the paper's training"
+    assert evidence.scale(40, 1000, 0.125) == "4 % of the paper's training, 0.12 of its width"
+
+
+# ------------------------------------------------------------------------------------- verdicts
+
+
+def verdict(found, psnr=None, **more):
+    path = ("studies", "a", "variants", "b", "delta_e_paired")
+    row = {"delta_e_paired": found} | ({"psnr_paired": psnr} if psnr else {})
+    known = {"studies": {"a": {"variants": {"b": row}}}, "measures": more.pop("measures", {})}
+    (judged,) = evidence.judge([Claim("a", "1", "b", path, **more)], known, "nb")
+    return judged["verdict"]
 
 
 @pytest.mark.parametrize(
-    ("delta_e", "psnr", "many", "verdict"),
+    ("found", "psnr", "expected"),
     [
-        (SURE, PSNR_UP, None, "held"),
-        (SURE, PSNR_DOWN, None, "partly"),  # the two measures disagree
-        (NOT_SURE, PSNR_UP, None, "did not hold"),  # the mean alone proves nothing
-        (gap(-1, -2, -0.5, [-3, -1, 1]), PSNR_UP, None, "partly"),  # a training disagrees
-        (gap(-1, -2, -0.5, [-1, -1]), PSNR_UP, None, "partly"),  # two trainings are too few
-        (gap(-1, -2, -0.5, [-1]), PSNR_UP, True, "held"),  # many pairs, each trained for itself
-        (SURE, PSNR_UP, False, "partly"),
-        (None, None, None, "not run yet"),
+        (SURE, None, "supported"),
+        (SURE, UP, "supported"),
+        (SURE, DOWN, "inconclusive"),  # the two measures disagree
+        (gap(-1, -2, 0.1, [-1, -1, -1]), UP, "inconclusive"),  # the mean alone proves nothing
+        (gap(-1, -2, -0.5, [-3, -1, 1]), UP, "inconclusive"),  # a training disagrees
+        (gap(-1, -2, -0.5, [-1, -1]), UP, "inconclusive"),  # two trainings are too few
+        (gap(-1, -2, -0.5, [-1], pairs=5), UP, "supported"),  # five pairs, each trained for itself
+        (gap(-1, -2, -0.5, [-1], pairs=4), UP, "inconclusive"),
+        (evidence.exact(-1), None, "supported"),  # counted: no luck in it
     ],
 )
-def test_nearer_needs_the_interval_then_the_trainings(delta_e, psnr, many, verdict):
-    assert evidence.nearer(delta_e, psnr, many) == verdict
-    other_way = evidence.turned(delta_e), evidence.turned(psnr)
-    assert evidence.farther(*other_way, many) == verdict
+def test_the_rule_and_the_same_rule_from_the_other_side(found, psnr, expected):
+    assert verdict(found, psnr) == expected
+    other = "contradicted" if expected == "supported" else "inconclusive"
+    assert verdict(found, psnr, side="above") == other
+    if not found.get("exact"):
+        assert verdict(turned(found), psnr and turned(psnr)) == other
+        assert verdict(turned(found), psnr and turned(psnr), side="above") == expected
 
 
-@pytest.mark.parametrize(
-    ("case", "verdict"),
-    [
-        ((None, True, True), "not run yet"),
-        ((1, False, True), "did not hold"),
-        ((1, True, False), "partly"),
-        ((1, True, True), "held"),
-    ],
-)
-def test_judge(case, verdict):
-    assert evidence.judge(*case) == verdict
-    assert verdict in record.VERDICTS
+def test_a_threshold_is_a_number_or_the_truth_s_own_value():
+    assert verdict(SURE, than=-0.2) == "supported"
+    assert verdict(SURE, than=-0.7) == "inconclusive"
+    measures = {"truth": evidence.exact(-3)}
+    assert verdict(SURE, than=("measures", "truth"), measures=measures) == "contradicted"
+    assert verdict(SURE, than=("measures", "none"), measures=measures) == "inconclusive"
+
+
+def test_a_measure_counts_only_where_its_control_fails():
+    measures = {"passes": SURE, "fails": UP}
+    assert verdict(SURE, control=("measures", "fails"), measures=measures) == "supported"
+    assert verdict(SURE, control=("measures", "passes"), measures=measures) == "inconclusive"
+    assert verdict(SURE, control=("measures", "none"), measures=measures) == "inconclusive"
+
+
+def test_rows_carry_trainings_scale_and_origin():
+    path = ("studies", "terms", "variants", "without L1", "delta_e_paired")
+    claims = [
+        Claim("L1 helps", "4.3", "without it", path, "above"),
+        Claim("it sees 70 px", "4.5", "counted", ("measures", "field"), "above", 69, unit=" px"),
+        Claim("users like it", "6", "", untestable="needs users"),
+        Claim("it is fast", "5", "seconds", ("measures", "ratio")),
+    ]
+    known = {"studies": {"terms": study()}, "measures": {"field": evidence.exact(70)}}
+    rows = evidence.judge(claims, known, "05_x", scale="all of the paper's training")
+    assert [tuple(row) for row in rows] == [record.CLAIM] * 4
+    borrowed, counted, untestable, missing = rows
+    assert borrowed["number"] == "+1.50 [+0.50, +2.50]" and borrowed["trainings"] == 2
+    assert borrowed["scale"] == "half of the paper's training"
+    assert borrowed["origin"]["date"] == "2026-01-02"
+    assert counted["number"] == "70 px" and counted["verdict"] == "supported"
+    assert counted["scale"] == "all of the paper's training" and counted["trainings"] is None
+    assert untestable["verdict"] == "not testable" and untestable["test"] == "needs users"
+    assert missing["verdict"] == "not run yet" and "colorlib run 05_x" in missing["test"]
+
+
+# -------------------------------------------------------------------------------------- studies
 
 
 def test_a_variant_is_found_by_name_or_by_its_beginning():
@@ -88,7 +145,7 @@ def test_a_variant_is_found_by_name_or_by_its_beginning():
 
 def test_the_effect_of_a_variant_in_words():
     run = study()
-    expected = "CIEDE2000 +1.50 [+0.50, +2.50] (evening run of 2026-01-02)"
+    expected = "CIEDE2000 +1.50 [+0.50, +2.50] (overnight run of 2026-01-02)"
     assert evidence.effect(run, "without L1") == expected
     assert evidence.effect(run, "all") == "what is done here"
     assert evidence.effect(run, "other") == "no such variant in that run"
@@ -96,14 +153,14 @@ def test_the_effect_of_a_variant_in_words():
 
 
 def test_a_study_is_run_if_asked_for_and_read_otherwise(monkeypatch):
-    kept = study(origin="evening", date="2026-01-02")
-    monkeypatch.setattr(record, "newest_study", lambda notebook, name: kept)
+    monkeypatch.setattr(record, "newest_study", lambda notebook, name: study())
     asked = SimpleNamespace(studies=["losses"], profile="laptop")
-    ran = evidence.find("nb", "losses", lambda: {"size": 64}, asked)
-    assert ran == {"size": 64, "origin": "this run, laptop profile"}
+    ran = evidence.find("nb", "losses", lambda: {"size": 64, "scale": "a half"}, asked)
+    assert ran["origin"] == record.origin("laptop", scale="a half")
+    assert evidence.source(ran) == "this run" and evidence.source(None) == ""
     assert evidence.find("nb", "losses", lambda: None, asked) is None
     read = evidence.find("nb", "other", lambda: pytest.fail("not asked for"), asked)
-    assert read["origin"] == "evening run of 2026-01-02" and read["size"] == 32
+    assert evidence.source(read) == "overnight run of 2026-01-02"
 
 
 @pytest.fixture
@@ -118,7 +175,7 @@ def test_the_table_of_a_study(tables):
     about = lambda s: f"{s['size']} px"  # noqa: E731
     evidence.show("nb", "losses", study(), "Terms", about, {"seconds": "s a step"})
     ((rows, caption, name),) = tables
-    assert caption == "Terms (32 px; evening run of 2026-01-02)" and name == "losses"
+    assert caption == "Terms (32 px; overnight run of 2026-01-02)" and name == "losses"
     assert rows[0]["each seed"] == "–" and "s a step" not in rows[0]
     assert rows[1]["CIEDE2000 against the first"] == "+1.50 [+0.50, +2.50]"
     assert rows[1]["each seed"] == "+1.25, +1.75" and rows[1]["s a step"] == 3.0
@@ -128,24 +185,17 @@ def test_a_missing_study_says_how_to_get_it(tables, capsys):
     evidence.show("nb", "losses", None, "Terms", str)
     assert not tables
     said = capsys.readouterr().out
-    assert said == "Terms: not run yet. Run it: python -m colorlib run nb --profile evening\n"
+    assert said == "Terms: not run yet. Run it: python -m colorlib run nb --profile overnight\n"
 
 
-def test_open_questions_become_a_table(tables):
+def test_claims_and_questions_become_tables(tables):
     lines = "\nX-01 | unstated | {size} px | small | {weight}\nX-02 | a | b | c | d\n"
-    evidence.open_questions(lines, {"size": 64, "weight": "little"}, "Open")
-    ((rows, caption, _),) = tables
-    assert caption == "Open" and len(rows) == 2
+    rows = evidence.questions(lines, {"size": 64, "weight": "little"})
     assert rows[0]["we do"] == "64 px" and rows[0]["how much it matters"] == "little"
     with pytest.raises(ValueError, match=r"shorter|argument"):
-        evidence.open_questions("X-03 | too | few", {}, "Open")
-
-
-def test_claims_that_are_not_testable_give_their_reason():
-    (claim,) = evidence.not_testable({"Users like it": "needs users"})
-    assert claim["verdict"] == "not testable here" and claim["test"] == "needs users"
-
-
-def test_where_a_study_was_run():
-    assert evidence.source(study()) == " [evening run of 2026-01-02]"
-    assert evidence.source(None) == ""
+        evidence.questions("X-03 | too | few", {})
+    evidence.show_questions(rows, "Open")
+    claims = evidence.judge([Claim("users like it", "6", "", untestable="needs users")], {}, "nb")
+    evidence.show_claims(claims, "Claims")
+    assert tables[0][:2] == (rows, "Open")
+    assert tables[1][0][0]["verdict"] == "not testable"
