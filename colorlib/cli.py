@@ -20,7 +20,7 @@ class LazyGroup(click.Group):
 
     lazy: ClassVar = {
         "colorize": (
-            "colorlib.colorizing",
+            "colorlib.colorize",
             "Colour photographs, with a trained notebook or after a reference.",
         )
     }

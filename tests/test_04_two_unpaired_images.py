@@ -22,7 +22,7 @@ from torch import nn
 from colorlib import (
     adversarial,
     color,
-    colorizing,
+    colorize as colorizing,
     datasets,
     machine,
     notebooks,

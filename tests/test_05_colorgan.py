@@ -950,7 +950,7 @@ def test_parameters_that_cannot_work_are_refused_before_any_work(values, words):
     known = notebooks.parameters(paper.NAME)
     defaults = {name: p.default for name, p in known.items()}
     defaults["__annotations__"] = {name: p.type for name, p in known.items()}
-    scope = {"notebooks": notebooks, "metrics": metrics, "LIMITS": paper.LIMITS, "NAME": paper.NAME}
+    scope = {"notebooks": notebooks, "metrics": metrics, "NAME": paper.NAME}
     exec(source, scope | defaults)  # the defaults pass
     with pytest.raises(notebooks.ParameterError, match=words) as caught:
         exec(source, scope | defaults | values)

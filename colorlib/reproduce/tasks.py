@@ -73,7 +73,7 @@ def make_task(name: str, profile: str, given: dict[str, Any], jobs: int) -> Task
         if isinstance(value, str) and key in known:
             given[key] = notebooks.from_text(known[key], value)
     values = {**profile_parameters(name, profile), **given, "profile": profile}
-    values = notebooks.check_types(name, {"report_dir": "", **values})
+    values = notebooks.check_values(name, {"report_dir": "", **values})
     chosen = values.pop("report_dir")
     report = os.path.expanduser(chosen) or files.root() / "reports" / profile / name
     return Task(name, profile, values, os.path.abspath(report), os.getcwd(), _share(jobs))
@@ -93,7 +93,7 @@ def profile_parameters(name: str, profile: str) -> dict[str, Any]:
     if values is not None and not isinstance(values, dict):
         raise notebooks.ParameterError(f"{file}: must hold `name: value` lines")
     try:
-        return notebooks.check_types(name, values or {})
+        return notebooks.check_values(name, values or {})
     except notebooks.ParameterError as error:
         lines = str(error).replace(f"{name}: ", f"{file}: ")
         raise notebooks.ParameterError(lines) from None

@@ -34,7 +34,7 @@ from colorlib import color, datasets, files, machine, notebooks, pictures, train
 Painter = Callable[..., np.ndarray]  # of a picture; `seed` chooses a version where draws differ
 
 # where weights are looked for, best first; smoke trains nothing worth using
-PROFILES = ("paper", "evening", "laptop", "local")
+PROFILES = ("paper", "overnight", "laptop", "local")
 MODELS = Path(__file__).parent / "models"  # small ones, committed with the code
 
 
