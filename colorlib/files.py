@@ -7,13 +7,11 @@ import json
 import math
 import os
 import subprocess
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
 FLOORS = ("grey_floor", "mean_ab")  # rows of every scored report: one colour for all pictures
-_UMASK = os.umask(0)  # it can only be read by setting it: once, before there are threads
-os.umask(_UMASK)
 
 
 def root() -> Path:
@@ -30,16 +28,15 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash, never sees half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")  # short: the name may be long itself
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(partial, "xb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(partial, 0o666 & ~_UMASK)
         os.replace(partial, path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
@@ -53,13 +50,13 @@ def read_json(path: str | Path, strict: bool = False) -> dict[str, Any]:
     """Read a JSON object; {} when it is missing or damaged, or, if strict, the error."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("it is no JSON object")
+        if isinstance(value, dict):
+            return value
+        raise ValueError("it is no JSON object")
     except (OSError, ValueError):
         if strict:
             raise
         return {}
-    return value
 
 
 def git(folder: Path, *words: str) -> str:
@@ -68,21 +65,29 @@ def git(folder: Path, *words: str) -> str:
     command = ["git", "--no-optional-locks", "-C", str(folder), *words]
     elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # as set while a hook runs
     environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
-    text = {"encoding": "utf-8", "errors": "surrogateescape"}
-    options = {"capture_output": True, "timeout": 20, "check": True, **text}
-    return subprocess.run(command, env=environment, **options).stdout.strip()
+    options = {"capture_output": True, "timeout": 20, "check": True, "env": environment}
+    return os.fsdecode(subprocess.run(command, **options).stdout).strip()
 
 
 def sha(what: str | Path | bytes, kind: str = "sha256") -> str:
     """Return the hex digest of a file (given by its path) or of bytes."""
-    digest = hashlib.new(kind)
     if isinstance(what, bytes):
-        digest.update(what)
-    else:
-        with open(what, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return hashlib.new(kind, what).hexdigest()
+    digest = hashlib.new(kind)
+    with open(what, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
+
+
+def duration(seconds: float) -> str:
+    """Write a time as a person says it: 0.25 s, 8 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.2g} s" if seconds < 9.5 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _finite(value: Any) -> Any:
@@ -92,6 +97,4 @@ def _finite(value: Any) -> Any:
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy and torch values
-        return _finite(value.tolist())
-    return value
+    return _finite(value.tolist()) if hasattr(value, "tolist") else value  # numpy and torch
