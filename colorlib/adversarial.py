@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,11 +17,8 @@ Score = Callable[[Tensor], Tensor]
 class AdversarialLoss:
     """An adversarial objective, as three penalties on a critic's raw scores (no sigmoid before).
 
-    Attributes:
-        kind: its name.
-        real, fake: the critic's penalty for its scores of real and of generated pictures.
-        fooling: the generator's penalty for the critic's scores of its pictures.
-        share: weight of each of the critic's two halves.
+    real, fake: the critic's for its scores of real and of generated pictures, each of weight
+    `share`; fooling: the generator's for the critic's scores of its pictures.
     """
 
     kind: str
@@ -40,36 +37,30 @@ class AdversarialLoss:
 
 
 # softplus(-s) = -log sigmoid(s), the stable form of binary cross entropy on logits
-_LOSSES = {
-    "gan": AdversarialLoss(
-        "gan",  # Goodfellow et al., with the generator's -log D
-        real=lambda s: F.softplus(-s),
-        fake=F.softplus,
-        fooling=lambda s: F.softplus(-s),
-        share=0.5,
-    ),
-    "gan_saturating": AdversarialLoss(
-        "gan_saturating",  # the generator minimises log(1 - D), as the min-max game is printed
-        real=lambda s: F.softplus(-s),
-        fake=F.softplus,
-        fooling=lambda s: -F.softplus(s),
-        share=0.5,
-    ),
-    "lsgan": AdversarialLoss(
-        "lsgan",  # Mao et al.: squares; the generator's own 1/2 left out, as CycleGAN does
-        real=lambda s: (s - 1).square(),
-        fake=torch.square,
-        fooling=lambda s: (s - 1).square(),
-        share=0.5,
-    ),
-    "wgan": AdversarialLoss(
-        "wgan",  # Arjovsky et al.: the difference of the means, a distance; hence no half
-        real=torch.neg,
-        fake=lambda s: s,
-        fooling=torch.neg,
-        share=1.0,
-    ),
-}
+_GAN = AdversarialLoss(
+    "gan",  # Goodfellow et al., with the generator's -log D
+    real=lambda s: F.softplus(-s),
+    fake=F.softplus,
+    fooling=lambda s: F.softplus(-s),
+    share=0.5,
+)
+# the generator minimises log(1 - D), as the min-max game is printed
+_SATURATING = replace(_GAN, kind="gan_saturating", fooling=lambda s: -F.softplus(s))
+_LSGAN = AdversarialLoss(
+    "lsgan",  # Mao et al.: squares; the generator's own 1/2 left out, as CycleGAN does
+    real=lambda s: (s - 1).square(),
+    fake=torch.square,
+    fooling=lambda s: (s - 1).square(),
+    share=0.5,
+)
+_WGAN = AdversarialLoss(
+    "wgan",  # Arjovsky et al.: the difference of the means, a distance; hence no half
+    real=torch.neg,
+    fake=lambda s: s,
+    fooling=torch.neg,
+    share=1.0,
+)
+_LOSSES = {objective.kind: objective for objective in (_GAN, _SATURATING, _LSGAN, _WGAN)}
 KINDS = tuple(_LOSSES)
 # Layers that see everything or make pictures larger: the count below would be wrong
 NOT_IN_A_STACK = (nn.Linear, nn.ConvTranspose2d, nn.Upsample, nn.AdaptiveAvgPool2d)
@@ -116,9 +107,7 @@ def receptive_field(module: nn.Module) -> int:
     field, stride = 1, 1
     for layer in module.modules():
         if isinstance(layer, NOT_IN_A_STACK):
-            raise ValueError(
-                f"receptive_field: {type(layer).__name__} is not part of a plain stack"
-            )
+            raise ValueError(f"receptive_field: {type(layer).__name__} is not for a plain stack")
         if isinstance(layer, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)):
             kernel, step, dilation = (
                 _square(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "dilation")

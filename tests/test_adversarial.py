@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -21,22 +19,6 @@ def patch_critic(channels: int = 4) -> nn.Sequential:
         for i in range(5)
     ]
     return nn.Sequential(*blocks)
-
-
-@pytest.mark.parametrize(
-    ("kind", "critic", "generator"),
-    [
-        ("gan", math.log(2), math.log(2)),
-        ("gan_saturating", math.log(2), -math.log(2)),
-        ("lsgan", 0.5, 1.0),
-        ("wgan", 0.0, 0.0),
-    ],
-)
-def test_losses_at_zero_scores(kind, critic, generator):
-    loss, zeros = adversarial.loss(kind), torch.zeros(2, 1, 5, 5)
-    assert loss.kind == kind
-    assert loss.critic(zeros, zeros).item() == pytest.approx(critic)
-    assert loss.generator(zeros).item() == pytest.approx(generator)
 
 
 def test_gan_is_binary_cross_entropy():
@@ -69,16 +51,10 @@ def test_generator_raises_its_scores_and_critic_separates(kind):
     assert (torch.autograd.grad(loss.generator(scores), scores)[0] < 0).all()
     real, fake = (torch.zeros(3, requires_grad=True) for _ in range(2))
     for_real, for_fake = torch.autograd.grad(loss.critic(real, fake + 0.1), (real, fake))
-    assert (for_real < 0).all()
-    assert (for_fake > 0).all()
-
-
-@pytest.mark.parametrize("kind", ["gan", "gan_saturating"])
-def test_large_scores_stay_finite(kind):
-    loss, scores = adversarial.loss(kind), torch.tensor([-1e4, 1e4], requires_grad=True)
-    total = loss.critic(scores, scores) + loss.generator(scores)
-    assert total.isfinite()
-    assert torch.autograd.grad(total, scores)[0].isfinite().all()
+    assert (for_real < 0).all() and (for_fake > 0).all()
+    large = torch.tensor([-1e4, 1e4], requires_grad=True)
+    total = loss.critic(large, large) + loss.generator(large)
+    assert total.isfinite() and torch.autograd.grad(total, large)[0].isfinite().all()
 
 
 def test_unknown_loss_lists_the_known():
@@ -86,16 +62,8 @@ def test_unknown_loss_lists_the_known():
         adversarial.loss("hinge")
 
 
-def test_gradient_penalty_of_a_linear_critic():
-    """The gradient is the weight, at every point: 10 (|w| - 1)^2."""
-    weight = torch.randn(3, 4, 4, dtype=torch.float64)
-    real, fake = torch.randn(2, 5, 3, 4, 4, dtype=torch.float64)
-    penalty = adversarial.gradient_penalty(lambda x: (x * weight).sum((1, 2, 3)), real, fake)
-    assert penalty.item() == pytest.approx(10 * (weight.norm().item() - 1) ** 2, rel=1e-9)
-
-
 def test_gradient_penalty_of_a_quadratic_critic():
-    """Critic k |x|^2 / 2 has the gradient k x at x = fake + t (real - fake); also its own in k."""
+    """Critic k |x|^2 / 2 has the gradient k x at x = fake + t (real - fake): 3 (|k x| - 1)^2."""
     real, fake = torch.randn(2, 6, 2, 3, 3, dtype=torch.float64)
     k = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(11)
@@ -133,22 +101,14 @@ def test_gradient_penalty_of_a_tiny_patch_critic_place_by_place():
     assert penalty.item() == pytest.approx(by_hand, rel=1e-9)
 
 
-def test_gradient_penalty_trains_the_critic_only():
-    critic = patch_critic()
-    real, fake = torch.rand(2, 2, 3, 32, 32).unbind(0)
-    fake.requires_grad_()
-    adversarial.gradient_penalty(critic, real, fake).backward()
-    assert fake.grad is None
-    assert critic[0][0].weight.grad.abs().sum() > 0
-
-
 def test_gradient_penalty_of_a_constant_critic_has_a_finite_derivative():
     level = torch.zeros(1, requires_grad=True)
-    real, fake = torch.rand(2, 2, 3, 4, 4).unbind(0)
+    real, fake = torch.rand(2, 2, 3, 4, 4)
+    fake.requires_grad_()
     penalty = adversarial.gradient_penalty(lambda x: level * x.sum((1, 2, 3)), real, fake)
     assert penalty.item() == pytest.approx(10, rel=1e-4)
     penalty.backward()
-    assert level.grad.isfinite().all()
+    assert level.grad.isfinite().all() and fake.grad is None, "it trains the critic only"
 
 
 def measured_field(module: nn.Module, size: int) -> int:
