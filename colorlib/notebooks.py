@@ -6,13 +6,11 @@ import ast
 import codeop
 import difflib
 import inspect
-import io
 import json
 import linecache
 import math
 import re
 import sys
-import tokenize
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -24,7 +22,6 @@ PROFILES = ("smoke", "laptop", "overnight", "paper")
 PATTERNS = {"lessons": "[0-9][0-9]_*.ipynb", "studies": "studies/[0-9a-z]*.ipynb"}
 SCALARS = {"int": int, "float": float, "str": str, "bool": bool}
 TYPES = (*SCALARS, "list[str]", "list[int]", "list[float]")
-FORM = f"write `name: type = literal  # help`, the type one of {', '.join(TYPES)}"
 YAML_SURPRISES = {
     ("float", str): " (YAML reads 1e-4 as text: write 1.0e-4)",
     ("str", bool): " (YAML reads an unquoted yes, no, on, off, true or false as a bool: quote it)",
@@ -43,18 +40,15 @@ class ParameterError(NotebookError):
 class Parameter(NamedTuple):
     """One line of a notebook's parameters cell."""
 
-    name: str
     type: str
     default: Any
-    help: str
 
 
 def names(kind: str = "lessons") -> list[str]:
     """List the notebooks in reading order: lessons, studies ("studies/03_..."), or all."""
-    if kind == "all":
-        return names("lessons") + names("studies")
-    folder = files.root() / "notebooks"
-    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.glob(PATTERNS[kind]))
+    folder, kinds = files.root() / "notebooks", PATTERNS if kind == "all" else [kind]
+    found = (file for kind in kinds for file in sorted(folder.glob(PATTERNS[kind])))
+    return [file.relative_to(folder).with_suffix("").as_posix() for file in found]
 
 
 def full_name(name: str) -> str:
@@ -80,8 +74,6 @@ def cells(file: Path) -> list[dict[str, Any]]:
             {**cell, "source": "".join(cell["source"]), "tags": cell["metadata"].get("tags", [])}
             for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]
         ]
-    except FileNotFoundError:
-        raise NotebookError(f"{file}: there is no such notebook") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotebookError(f"{file}: not a readable notebook ({error!r})") from error
 
@@ -131,21 +123,18 @@ def load(name: str) -> ModuleType:
 
 def parameters(name: str) -> dict[str, Parameter]:
     """Read the notebook's parameters cell: name -> Parameter, in the order of the cell."""
-    where, found = f"{path(name)}, parameters cell", {}
-    tagged = [c["source"] for c in cells(path(name)) if "parameters" in c["tags"]]
-    if len(tagged) != 1:
-        raise NotebookError(f"{where}: {len(tagged)} cells are tagged so, not one")
+    source = "\n".join(c["source"] for c in cells(path(name)) if "parameters" in c["tags"])
+    found = {}
     try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(tagged[0]).readline))
-        helps = {t.start[0]: t.string.strip("# ") for t in tokens if t.type == tokenize.COMMENT}
-        for node in ast.parse(tagged[0]).body:
-            if not isinstance(node, ast.AnnAssign) or ast.unparse(node.annotation) not in TYPES:
-                raise ValueError(f"line {node.lineno}: {FORM}")
-            key, kind = ast.unparse(node.target), ast.unparse(node.annotation)
+        for node in ast.parse(source).body:
+            kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "no type"
+            if kind not in TYPES:
+                raise ValueError(f"line {node.lineno} has {kind}, not one of {', '.join(TYPES)}")
             default = _checked(ast.literal_eval(node.value), kind)
-            found[key] = Parameter(key, kind, default, helps.get(node.end_lineno, ""))
-    except (SyntaxError, ValueError, tokenize.TokenError) as error:
-        raise NotebookError(f"{where}: {error}") from error
+            found[ast.unparse(node.target)] = Parameter(kind, default)
+    except (SyntaxError, ValueError) as error:
+        mend = "write `name: type = literal  # help`"
+        raise NotebookError(f"{path(name)}, parameters cell: {error}; {mend}") from error
     return found
 
 
@@ -173,33 +162,28 @@ def profile_parameters(name: str, profile: str) -> dict[str, Any]:
         raise ParameterError(str(error).replace(f"{full_name(name)}: ", f"{file}: ")) from None
 
 
-def check_values(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Check names, types and ranges in one pass; return the values, or raise every problem."""
-    kinds = {parameter.name: parameter.type for parameter in parameters(name).values()}
-    return _all_checked(full_name(name), kinds, values)
-
-
 def validate(scope: dict[str, Any], name: str) -> SimpleNamespace:
     """Check a running notebook's parameters, given its `globals()`; return them as a namespace."""
     hints = {k: h for k, h in scope["__annotations__"].items() if k.islower() and k in scope}
     kinds = {k: inspect.formatannotation(h).strip("'") for k, h in hints.items()}
     values = {k: scope[k] for k, kind in kinds.items() if kind in TYPES}
-    return SimpleNamespace(**_all_checked(name, kinds, values))
+    return SimpleNamespace(**check_values(name, values, kinds))
 
 
-def _all_checked(name: str, kinds: dict[str, str], values: dict[str, Any]) -> dict[str, Any]:
-    limits = _read_yaml(files.root() / "notebooks" / "params" / "limits.yml")
-    limits = limits.get("common", {}) | limits.get(name, {})
+def check_values(name: str, values: dict[str, Any], kinds: dict | None = None) -> dict[str, Any]:
+    """Check names, types and ranges in one pass; return the values, or raise every problem."""
+    kinds = kinds or {key: parameter.type for key, parameter in parameters(name).items()}
+    every = _read_yaml(files.root() / "notebooks" / "params" / "limits.yml")
+    limits = every.get("common", {}) | every.get(full_name(name), {})
     checked, problems = {}, []
     for key, value in values.items():
-        if key not in kinds:
-            hint = _nearest(key, kinds) or f"; known: {', '.join(kinds)}"
-            problems.append(f"{name}: unknown parameter '{key}'{hint}")
-            continue
         try:
+            if key not in kinds:
+                hint = _nearest(key, kinds) or f"; known: {', '.join(kinds)}"
+                raise ValueError(f"{value!r}: unknown parameter '{key}'{hint}")
             checked[key] = _checked(value, kinds[key], limits.get(key))
-        except ValueError as error:
-            problems.append(f"{name}: {key} = {error}")
+        except (ValueError, OverflowError) as error:
+            problems.append(f"{full_name(name)}: {key} = {error}")
     if problems:
         raise ParameterError("\n".join(problems))
     return checked
@@ -221,19 +205,19 @@ def _checked(value: Any, kind: str, limit: list | dict | None = None) -> Any:
     if isinstance(limit, dict):
         choices = [str(choice) for choice in limit["choices"]]
         if not any(fnmatchcase(str(value), choice) for choice in choices):
-            hint = _nearest(str(value), choices)
-            raise ValueError(f"{value!r}: must be one of {', '.join(choices)}{hint}")
-    elif limit:
-        low, high = limit
-        if value < (-math.inf if low is None else low):
-            raise ValueError(f"{value!r}: must be at least {low}")
-        if value > (math.inf if high is None else high):
-            raise ValueError(f"{value!r}: must be at most {high}")
+            words = f"must be one of {', '.join(choices)}{_nearest(value, choices)}"
+            raise ValueError(f"{value!r}: {words}")
+        return value
+    low, high = limit or (None, None)
+    if low is not None and value < low:
+        raise ValueError(f"{value!r}: must be at least {low}")
+    if high is not None and value > high:
+        raise ValueError(f"{value!r}: must be at most {high}")
     return value
 
 
-def _nearest(word: str, known: list[str] | dict[str, Any]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
+def _nearest(word: object, known: list[str] | dict[str, Any]) -> str:
+    close = difflib.get_close_matches(str(word), known, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
@@ -242,14 +226,14 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.load(file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+        values = yaml.load(file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return dict(values or {})
     except FileNotFoundError:
         return {}
+    except (TypeError, ValueError):
+        raise ParameterError(f"{file}: must hold `name: value` lines") from None
     except (OSError, yaml.YAMLError) as error:
         raise ParameterError(f"{file}: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ParameterError(f"{file}: must hold `name: value` lines")
-    return values
 
 
 def report_dir(name: str, value: str) -> Path:

@@ -1,17 +1,16 @@
-"""Notebooks as plain data: names, parameters, definitions, validation."""
+"""Notebooks as plain data: names, parameters, limits, definitions, validation."""
 
 from __future__ import annotations
 
 import inspect
-import math
 import traceback
 
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from colorlib import notebooks
+from colorlib import files, notebooks
 from colorlib.notebooks import NotebookError, ParameterError
 
 DEFINE = '''%%define
@@ -24,47 +23,71 @@ def double(x: Tensor) -> Tensor:
     """Return twice x."""
     return 2 * x
 '''
+CELL = """
+profile: str = "laptop"  # which of the four
+seed: int = 0  # of everything that draws
+rate: float = 1e-4  # of learning
+mark: str = "#fff"  # a # in a string
+sizes: list[int] = [1, 2]
+parts: list[str] = []  # which to run
+"""
+LIMITS = """
+common:
+  profile: {choices: [smoke, laptop]}
+  device: {choices: [auto, "cuda:[0-9]"]}
+  seed: [0, 4294967295]
+01_first:
+  rate: [1.0e-6, 1]
+  sizes: [null, 9]
+  parts: {choices: [losses, skips]}
+"""
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
-    tiny.write(
-        tmp_path, "01_first", "# First", f"%%parameters\n{tiny.PARAMETERS}", DEFINE, "print(1)"
-    )
-    tiny.write(tmp_path, "03_third", "# Third", f"%%parameters\n{tiny.PARAMETERS}")
+    tiny.write(tmp_path, "01_first", "# First", f"%%parameters{CELL}", DEFINE, "print(1)")
+    tiny.write(tmp_path, "03_third", "# Third", f"%%parameters{CELL}")
+    tiny.write(tmp_path, "studies/03_third", f"%%parameters{CELL}", "%%define\nPLACE = __name__")
+    files.write_atomic(tmp_path / "notebooks/params/limits.yml", LIMITS)
     return tmp_path
 
 
 def test_names_and_paths(project):
     tiny.write(project, "notes", "# no number, no notebook of ours")
     assert notebooks.names() == ["01_first", "03_third"]
+    assert notebooks.names("studies") == ["studies/03_third"]
+    assert notebooks.names("all") == ["01_first", "03_third", "studies/03_third"]
     assert notebooks.path("03") == project / "notebooks" / "03_third.ipynb"
+    assert notebooks.path("studies/03") == project / "notebooks/studies/03_third.ipynb"
+    assert notebooks.full_name("notebooks/studies/03_third.ipynb") == "studies/03_third"
     assert notebooks.path("notebooks/01_first.ipynb") == notebooks.path("01_first")
-    with pytest.raises(NotebookError, match="unknown notebook '04'; known: 01_first, 03_third"):
-        notebooks.path("04")
-    with pytest.raises(NotebookError, match="unknown notebook '0'"):  # it could be either
-        notebooks.path("0")
+
+
+@pytest.mark.parametrize("name", ["04", "0", "", "studies/01", "studies/"])
+def test_an_unknown_name_lists_the_known_ones(project, name):
+    with pytest.raises(NotebookError, match=r"unknown notebook.*01_first, 03_third, studies/03"):
+        notebooks.path(name)
 
 
 def test_load_executes_definitions_only(project, capsys):
-    module = notebooks.load("01_first")
+    module = notebooks.load("01")
     assert module.double(4) == 8
     assert module.MAIN_ROW == notebooks.main_row("01_first") == "ours"
     assert notebooks.main_row("03_third") == ""
-    assert capsys.readouterr().out == ""
-    assert not hasattr(module, "seed")
+    assert capsys.readouterr().out == "" and not hasattr(module, "seed")
     assert module.double.__module__ == "colorlib_notebook_01_first"
     assert "return 2 * x" in inspect.getsource(module.double)
+    assert notebooks.load("studies/03").PLACE == "colorlib_notebook_studies_03_third"
 
 
-def test_load_is_cached_by_content(project):
-    first = notebooks.load("01_first")
+def test_load_is_cached_by_the_definitions_alone(project):
+    first, digest = notebooks.load("01_first"), notebooks.define_hash("01_first")
     assert notebooks.load("01_first") is first
+    tiny.write(project, "01_first", "# other prose", DEFINE, "print(2)")
+    assert notebooks.load("01_first") is first and notebooks.define_hash("01") == digest
     tiny.write(project, "01_first", DEFINE.replace("2 * x", "3 * x"))
-    assert notebooks.load("01_first").double(4) == 12
-    tiny.write(project, "01_first", DEFINE.replace("2 * x", "3 * x"), "# prose does not matter")
-    assert notebooks.load("01_first").double(4) == 12
+    assert notebooks.load("01_first").double(4) == 12 and notebooks.define_hash("01") != digest
 
 
 def test_load_points_to_the_notebook(project):
@@ -72,147 +95,179 @@ def test_load_points_to_the_notebook(project):
     with pytest.raises(ZeroDivisionError) as caught:
         notebooks.load("01_first").divide(0)
     shown = "".join(traceback.format_exception(caught.value))
-    assert "01_first.ipynb, cell 2" in shown
-    assert "return 1 / x" in shown
-
-
-def test_load_refuses_what_is_no_definition_cell(project):
-    with pytest.raises(NotebookError, match="no cell is tagged 'define'"):
-        notebooks.load("03_third")
+    assert "01_first.ipynb, cell 2" in shown and "return 1 / x" in shown
     tiny.write(project, "03_third", "%%define\nx = = 1")
-    with pytest.raises(NotebookError, match=r"03_third.ipynb, cell 1, line 1"):
+    with pytest.raises(SyntaxError, match=r"03_third.ipynb, cell 1, line 1"):
         notebooks.load("03_third")
+
+
+def test_what_is_no_notebook_is_said_in_a_line(project):
     (project / "notebooks" / "03_third.ipynb").write_text("{")
-    with pytest.raises(NotebookError, match="not a readable notebook"):
+    with pytest.raises(NotebookError, match=r"03_third.ipynb: not a readable notebook"):
         notebooks.load("03_third")
+
+
+def test_headings_hold_for_the_cells_below_them():
+    cells = tiny.notebook("x = 1", "# One #\ntext\n## Two", "y = 2", "# Three")["cells"]
+    assert notebooks.headings(cells) == ["", "Two", "Two", "Three"]
 
 
 def test_parameters_are_read_without_running(project):
     found = notebooks.parameters("01_first")
-    assert list(found) == ["profile", "seed", "rate", "data", "studies", "report_dir"]
-    assert found["rate"] == notebooks.Parameter("rate", "float", 1e-4, "of learning")
-    assert found["studies"].default == []
+    assert list(found) == ["profile", "seed", "rate", "mark", "sizes", "parts"]
+    assert found["rate"] == notebooks.Parameter("float", 1e-4)
+    assert (found["mark"].default, found["sizes"].default) == ("#fff", [1, 2])
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("rate = 1.0", "not of the form"),
-        ("rate: float = 2 * 3", "not a plain literal"),
-        ("rate: float | None = 1.0", "not one of"),
+        ("rate = 1.0", "line 2 has no type"),
+        ("import os", "line 2 has no type"),
+        ("rate: float | None = 1.0", "not one of int, float"),
+        ("rate: float = 2 * 3", "malformed"),
+        ("rate: float", "malformed"),
         ("rate: int = 1.5", "must be int"),
-        ("rate: float", "not a plain literal"),
-        ("import os", "not of the form"),
+        ("rate: int = = 1", "invalid syntax"),
     ],
 )
-def test_a_parameters_cell_holds_plain_lines_only(line, words):
-    with pytest.raises(ValueError, match=words):
-        notebooks.parse_parameters(line)
+def test_a_parameters_cell_holds_plain_lines_only(project, line, words):
+    tiny.write(project, "03_third", f"%%parameters\nseed: int = 0\n{line}")
+    with pytest.raises(NotebookError, match=f"03_third.ipynb, parameters cell.*{words}.*write `"):
+        notebooks.parameters("03_third")
 
 
-def test_comments_and_strings_are_told_apart():
-    found = notebooks.parse_parameters('colour: str = "#fff"  # a # in a string\nok: bool = True')
-    assert (found["colour"].default, found["colour"].help) == ("#fff", "a # in a string")
-    assert (found["ok"].default, found["ok"].help) == (True, "")
+PROBLEMS = {  # name: (value, what is said of it)
+    "sed": (1, "unknown parameter 'sed'; did you mean 'seed'?"),
+    "zzz": (1, "unknown parameter 'zzz'; known: profile, seed, rate"),
+    "seed": (True, "seed = True: must be int, is bool"),
+    "rate": ("1e-4", "must be float, is str (YAML reads 1e-4 as text: write 1.0e-4)"),
+    "mark": (False, "bool: quote it"),
+    "sizes": ([3, 10], "sizes = 10: must be at most 9"),
+    "parts": ("skips", "parts = 'skips': must be a list, list[str]; write [skips]"),
+    "profile": ("smok", "must be one of smoke, laptop; did you mean 'smoke'?"),
+}
 
 
-def test_check_types_names_every_problem(project):
-    values = {"sed": 1, "seed": True, "rate": "1e-4", "data": False, "studies": "a"}
+def test_every_problem_has_a_line_of_its_own(project):
     with pytest.raises(ParameterError) as caught:
-        notebooks.check_types("01_first", values)
+        notebooks.check_values("01", {name: value for name, (value, _) in PROBLEMS.items()})
     lines = str(caught.value).splitlines()
-    assert len(lines) == 5
-    assert "unknown parameter 'sed'; did you mean 'seed'?" in lines[0]
-    assert "seed = True: must be int, is bool" in lines[1]
-    assert "YAML reads 1e-4 as text: write 1.0e-4" in lines[2]
-    assert "quote it" in lines[3]
-    assert "studies = 'a': must be a list, list[str]; write [a]" in lines[4]
-    assert notebooks.check_types("01_first", {"rate": 1}) == {"rate": 1.0}
+    assert len(lines) == len(PROBLEMS)
+    for line, (_, words) in zip(lines, PROBLEMS.values(), strict=True):
+        assert line.startswith("01_first: ") and words in line
 
 
-@given(st.floats(1e-300, 1e300))
-@settings(deadline=None, max_examples=50)
-def test_the_advice_about_exponents_is_right(number):
-    import yaml
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("seed", -1, "must be at least 0"),
+        ("seed", 2**32, "must be at most 4294967295"),
+        ("rate", 0, "must be at least 1e-06"),
+        ("rate", float("nan"), "must be a finite number"),
+        ("rate", float("inf"), "must be a finite number"),
+        ("rate", 10**400, "too large"),
+        ("sizes", [1, "2"], "must be int, is str"),
+        ("parts", ["losses", "skip"], "parts = 'skip': must be one of.*did you mean 'skips'"),
+        (7, 1, "unknown parameter '7'"),
+    ],
+)
+def test_values_out_of_type_or_range_are_refused(project, name, value, words):
+    with pytest.raises(ParameterError, match=words):
+        notebooks.check_values("01_first", {name: value})
 
-    hint = notebooks.type_problem("rate", "float", f"{number:e}")
-    advised = yaml.safe_load(hint.split("write ")[1].rstrip(")"))
-    assert isinstance(advised, float)
-    assert math.isclose(advised, float(f"{number:e}"), rel_tol=1e-6)
+
+@given(seed=st.integers(0, 2**32 - 1), rate=st.floats(1e-6, 1), sizes=st.lists(st.integers(-9, 9)))
+def test_good_values_come_back_as_they_are(tmp_path_factory, seed, rate, sizes):
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLORLIB_ROOT", str(root))
+        tiny.write(root, "01_first", f"%%parameters{CELL}")
+        files.write_atomic(root / "notebooks/params/limits.yml", LIMITS)
+        values = {"seed": seed, "rate": rate, "sizes": sizes}
+        assert notebooks.check_values("01_first", values) == values
+        (rate,) = notebooks.check_values("01_first", {"rate": 1}).values()
+        assert type(rate) is float  # a whole number will do
 
 
-@given(st.lists(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False))))
-@settings(deadline=None, max_examples=50)
-def test_whole_numbers_pass_as_floats(values):
-    assert notebooks.type_problem("rates", "list[float]", values) == ""
-    assert all(type(v) is float for v in notebooks.convert("list[float]", values))
+def test_limits_hold_for_their_notebook_and_the_common_ones_for_all(project):
+    assert notebooks.check_values("03", {"rate": 5.0, "parts": ["x"]}) == {
+        "rate": 5.0,
+        "parts": ["x"],
+    }
+    with pytest.raises(ParameterError, match="studies/03_third: seed = -1"):
+        notebooks.check_values("studies/03", {"seed": -1})
+
+
+def test_a_profile_is_read_and_checked_like_everything_else(project):
+    params = project / "notebooks" / "params"
+    files.write_atomic(params / "smoke/01_first.yml", "profile: smoke\nrate: 1\nparts: [skips]")
+    files.write_atomic(params / "studies/smoke/03_third.yml", "seed: 4")
+    expected = {"profile": "smoke", "rate": 1.0, "parts": ["skips"]}
+    assert notebooks.profile_parameters("01", "smoke") == expected
+    assert notebooks.profile_parameters("studies/03", "smoke") == {"seed": 4}
+    assert notebooks.profile_parameters("03", "smoke") == {}  # the notebook's own values
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rate: 2", "rate = 2.0: must be at most 1"),
+        ("sed: 2", "did you mean 'seed'"),
+        ("just words", "must hold `name: value` lines"),
+        ("- 7", "must hold `name: value` lines"),
+        ("a: [1", "expected"),
+    ],
+)
+def test_a_bad_profile_is_one_line_that_names_its_file(project, text, words):
+    file = project / "notebooks/params/smoke/01_first.yml"
+    files.write_atomic(file, text)
+    with pytest.raises(ParameterError, match=words) as caught:
+        notebooks.profile_parameters("01", "smoke")
+    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
 
 
 def test_from_text_reads_what_a_shell_gives():
     def read(kind, text):
-        return notebooks.from_text(notebooks.Parameter("p", kind, None, ""), text)
+        return notebooks.from_text(notebooks.Parameter(kind, None), text)
 
     assert read("float", "1e-4") == 1e-4
     assert read("bool", "False") is False
     assert read("list[int]", "[1, 2]") == read("list[int]", "1,2") == [1, 2]
     assert read("list[str]", "") == []
     assert read("str", "7") == "7"
-    assert read("int", "seven") == "seven"  # left for check_types to refuse
+    assert read("int", "seven") == "seven"  # left for check_values to refuse
 
 
-def scope(**values):
+def scope(future="", **values):
     """Run a parameters cell the way a kernel does and return its globals."""
     space = {}
-    exec(f"{tiny.PARAMETERS}\ndevice: str = 'auto'\nimage_size: int = 64", space)
+    exec(f"{future}\n{CELL}\ndevice: str = 'auto'", space)
     return {**space, **values}
 
 
-def test_validate_returns_the_parameters():
-    space = scope(rate=1, model=object())
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations"])
+@pytest.mark.parametrize("name", ["01_first", "studies/03_third"])
+def test_validate_returns_the_parameters(project, name, future):
+    space = scope(future, rate=1, model=object(), device="cuda:1")
     space["__annotations__"]["model"] = "nn.Module"
-    found = notebooks.validate(space, {"rate": (0, None), "studies": {"a", "b"}})
-    assert (found.rate, found.seed, found.device) == (1.0, 0, "auto")
-    assert isinstance(found.rate, float)
-    assert not hasattr(found, "model")
+    found = notebooks.validate(space, name)
+    assert (found.rate, found.seed, found.device) == (1.0, 0, "cuda:1")
+    assert isinstance(found.rate, float) and not hasattr(found, "model")
 
 
-def test_validate_lists_every_problem_in_a_line_each():
-    space = scope(
-        profile="desktop", seed=-1, rate="x", studies=["a", "c"], device="gpu", image_size=2
-    )
+def test_validate_refuses_what_the_runner_would(project):
     with pytest.raises(ParameterError) as caught:
-        notebooks.validate(space, {"studies": ["a", "b"], "steps": (1, 9), "rate": (0.0, 1.0)})
-    text = str(caught.value)
-    assert len(text.splitlines()) == 7
-    for words in (
-        "steps: has limits but is no parameter",
-        "profile = 'desktop': must be one of smoke, laptop, evening, paper",
-        "seed = -1: must be between 0 and 4294967295",
-        "rate = 'x': must be float",
-        "studies[1] = 'c': must be one of a, b",
-        "device = 'gpu': must be auto, cpu, cuda, cuda:0 or mps",
-        "image_size = 2: must be between 8 and 2048",
-    ):
-        assert words in text
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_validate_refuses_numbers_that_are_none(bad):
-    with pytest.raises(ParameterError, match="must be a finite number"):
-        notebooks.validate(scope(rate=bad), {})
-
-
-def test_open_ranges_say_which_side():
-    with pytest.raises(ParameterError, match="must be at least 1"):
-        notebooks.validate(scope(seed=0), {"seed": (1, None)})
-    with pytest.raises(ParameterError, match="must be at most 5"):
-        notebooks.validate(scope(seed=6), {"seed": (None, 5)})
+        notebooks.validate(scope(device="gpu", rate=2.0, parts=["skip"]), "01_first")
+    lines = str(caught.value).splitlines()
+    assert [line.split(" = ")[0] for line in lines] == [
+        f"01_first: {name}" for name in ("rate", "parts", "device")
+    ]
 
 
 def test_report_dir(project, monkeypatch, tmp_path_factory):
-    made = notebooks.report_dir("01_first", "")
-    assert made == (project / "reports" / "local" / "01_first").resolve()
-    assert made.is_dir()
+    made = notebooks.report_dir("studies/03_third", "")
+    assert made == (project / "reports/local/studies/03_third").resolve() and made.is_dir()
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert notebooks.report_dir("01_first", "mine").parent.name.startswith("elsewhere")
     (project / "a_file").write_text("")
