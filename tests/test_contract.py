@@ -5,37 +5,23 @@ from __future__ import annotations
 import ast
 import json
 import re
+import statistics
+import textwrap
+from numbers import Real
+from pathlib import Path
 
 import pytest
+import yaml
 
-from colorlib import notebooks
+from colorlib import files, notebooks
 
 HEADINGS = [
-    "In short",
-    "Parameters",
-    "Setup",
-    "Data",
-    "Model",
-    "Objective",
-    "Training",
-    "Results",
-    "Ablations",
-    "Open questions",
-    "Takeaways",
-    "Exercises",
-    "References",
+    *("In short", "Parameters", "Setup", "Data", "Model", "Objective", "Training", "Results"),
+    *("What the paper claims", "Exercises", "References"),
 ]
 COMMON = {
-    "profile": "str",
-    "seed": "int",
-    "device": "str",
-    "precision": "str",
-    "data": "str",
-    "image_size": "int",
-    "report_dir": "str",
-    "resume": "bool",
-    "studies": "list[str]",
-    "show": "list[str]",
+    **{"profile": "str", "seed": "int", "device": "str", "precision": "str"},
+    **{"report_dir": "str", "resume": "bool"},
 }
 PROVIDED = {
     "01_patchwise_cnn": ["VectorizedConv2d", "PatchwiseNet"],
@@ -44,109 +30,113 @@ PROVIDED = {
     "04_two_unpaired_images": ["Generator", "Critic", "palette"],
     "05_colorgan": ["ColorGAN", "Critic"],
 }
-ALL = notebooks.names()
-PAPERS = [name for name in ALL if name in PROVIDED]
-TAUGHT = ["00_primer", *PAPERS, "06_side_by_side"]  # what a course goes through
+DEFINES = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+PARAMS = files.root() / "notebooks" / "params"
+LIMITS = yaml.safe_load((PARAMS / "limits.yml").read_text(encoding="utf-8"))
+ALL = notebooks.names("all")
+PAPERS = list(PROVIDED)
+TAUGHT = [name for name in ALL if name[:2] in ("00", "06") or name in PAPERS]
 
 
-def cells(name: str) -> list[dict]:
-    return notebooks.cells(notebooks.path(name))
-
-
-def code(name: str, tag: str = "") -> list[str]:
-    return [
-        c["source"]
-        for c in cells(name)
-        if c["cell_type"] == "code" and (not tag or tag in c["tags"])
-    ]
-
-
-def test_there_is_a_notebook_to_hold_to_the_contract():
-    assert PAPERS
+def cells(name: str, kind: str = "code", tag: str = "") -> list[str]:
+    found = [c for c in notebooks.cells(notebooks.path(name)) if c["cell_type"] == kind]
+    return [c["source"] for c in found if not tag or tag in c["tags"]]
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_headings_stand_in_the_fixed_order(name):
-    text = "\n".join(c["source"] for c in cells(name) if c["cell_type"] == "markdown")
+    text = "\n".join(cells(name, "markdown"))
     assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
     assert len(re.findall(r"^# (.+)$", text, re.M)) == 1
 
 
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_lesson_can_be_read_in_an_hour(name):
+    code = [len(re.findall(r"^.*\S", source, re.M)) for source in cells(name)]
+    words = sum(len(source.split()) for source in cells(name, "markdown"))
+    assert len(code) + len(cells(name, "markdown")) <= 110 and sum(code) <= 650
+    assert statistics.quantiles(code, n=10)[-1] <= 18 and max(code) <= 30
+    assert 2000 <= words <= 4000 and len(notebooks.parameters(name)) <= 20
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_parameters_are_typed_literals_with_help(name):
+    (source,) = cells(name, tag="parameters")
     found = notebooks.parameters(name)
-    assert [p.name for p in found.values() if not p.help] == []
-    if name in PROVIDED:
-        assert {key: found[key].type for key in COMMON} == COMMON
-        assert found["profile"].default == "laptop" and found["report_dir"].default == ""
+    ends = {node.end_lineno for node in ast.parse(source).body}
+    written = source.splitlines()
+    assert [written[end - 1] for end in ends if not re.search(r"  # \S", written[end - 1])] == []
+    assert {key: found[key].type for key in COMMON} == COMMON
+    assert found["profile"].default == "laptop" and found["report_dir"].default == ""
+    notebooks.check_values(name, {key: known.default for key, known in found.items()})
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_are_ranges_or_choices_of_parameters_that_there_are(name):
+    for key, limit in LIMITS[name].items():
+        if isinstance(limit, dict):
+            assert list(limit) == ["choices"] and isinstance(limit["choices"], list), key
+        else:
+            low, high = limit
+            assert all(end is None or isinstance(end, Real) for end in limit), key
+            assert None in limit or low < high, key
+    if name == "common":
+        assert LIMITS[name]["profile"]["choices"] == list(notebooks.PROFILES)
+    else:
+        assert set(LIMITS[name]) <= set(notebooks.parameters(name))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_parameters_are_validated_first_and_results_recorded_last(name):
+    (given,) = cells(name, tag="parameters")
+    place = cells(name).index(given)
+    following = "\n".join(cells(name)[place + 1 : place + 3])
+    assert "P = notebooks.validate(globals(), NAME)" in following
+    assert f'NAME = "{name}"' in following
+    assert "record.write(" in cells(name)[-1]
+
+
+PROFILES = [profile for profile in notebooks.PROFILES if profile != "laptop"]  # that is its own
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_set_what_the_notebook_knows(name, profile):
+    values = notebooks.profile_parameters(name, profile)
+    assert values and values.get("profile") == profile
+
+
+def test_every_file_of_parameters_belongs_to_a_notebook():
+    own = {PARAMS / Path(n).parent / p / f"{Path(n).name}.yml" for n in ALL for p in PROFILES}
+    assert set(PARAMS.rglob("*.yml")) == own | {PARAMS / "limits.yml"}
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_parameters_are_validated_right_after_they_are_set(name):
-    sources = code(name)
-    place = next(
-        i
-        for i, c in enumerate(c for c in cells(name) if c["cell_type"] == "code")
-        if "parameters" in c["tags"]
-    )
-    following = sources[place + 1 : place + 3]  # definitions of limits may stand between
-    assert any("notebooks.validate(globals()" in source for source in following)
-
-
-@pytest.mark.parametrize("name", PAPERS)
-def test_define_cells_only_define(name):
-    for source in code(name, "define"):
+def test_define_cells_only_define_and_provide_what_others_rely_on(name):
+    for source in cells(name, tag="define"):
         for node in ast.parse(source).body:
-            defines = isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
-            constant = isinstance(node, ast.Assign) and all(
-                isinstance(t, ast.Name) and t.id.isupper() for t in node.targets
-            )
-            assert defines or constant, ast.unparse(node)[:80]
-
-
-@pytest.mark.parametrize("name", PAPERS)
-def test_definitions_load_alone_and_provide_what_others_rely_on(name):
+            if isinstance(node, ast.Assign):  # of constants only
+                assert all(t.id.isupper() for t in node.targets), ast.unparse(node)
+            else:
+                assert isinstance(node, DEFINES), ast.unparse(node)
+    wanted = [*PROVIDED[name], "colorize", "load_model", "MAIN_ROW"]
     module = notebooks.load(name)
-    for wanted in [*PROVIDED[name], "colorize", "load_model", "MAIN_ROW"]:
-        assert hasattr(module, wanted), wanted
+    assert [one for one in wanted if not hasattr(module, one)] == []
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_sources_hold_no_output(name):
-    content = json.loads(notebooks.path(name).read_text())
-    held = [c for c in content["cells"] if c.get("outputs") or c.get("execution_count")]
-    assert held == []
-    ids = [c["id"] for c in content["cells"]]
-    assert len(set(ids)) == len(ids)
-
-
-@pytest.mark.parametrize("name", PAPERS)
-def test_the_last_code_cell_records(name):
-    assert "record.write(" in code(name)[-1]
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_profiles_only_set_known_parameters(name):
-    import yaml
-
-    from colorlib import files
-
-    for file in (files.root() / "notebooks" / "params").glob(f"*/{name}.yml"):
-        values = yaml.safe_load(file.read_text())
-        assert notebooks.check_types(name, values)["profile"] == file.parent.name
+    found = json.loads(notebooks.path(name).read_text(encoding="utf-8"))["cells"]
+    assert [c for c in found if c.get("outputs") or c.get("execution_count")] == []
+    assert len({c["id"] for c in found}) == len(found)
 
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_solutions_of_the_exercises_run(name):
-    text = "\n".join(
-        c["source"]
-        for c in cells(name)
-        if c["cell_type"] == "markdown" and "## Exercises" in c["source"]
-    )
+    text = "\n".join(c for c in cells(name, "markdown") if "## Exercises" in c)
     solutions = re.findall(r"<details>.*?</details>", text, re.S)
     assert 3 <= len(solutions) <= 5
     for solution in solutions:
         (source,) = re.findall(r"```python\n(.*?)```", solution, re.S)
-        scope = dict(vars(notebooks.load(name)))
-        indent = re.match(r" *", source)[0]
-        exec(compile(re.sub(f"^{indent}", "", source, flags=re.M), "solution", "exec"), scope)
+        code = compile(textwrap.dedent(source), "solution", "exec")
+        exec(code, dict(vars(notebooks.load(name))))
