@@ -15,6 +15,7 @@ import torch
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 from scipy.spatial import KDTree
+from torch import Tensor
 from torch.nn import functional as F
 
 from . import color
@@ -43,8 +44,8 @@ def welsh(
     """Give each pixel the ab of the reference's sample most like it (Welsh et al., 2002).
 
     Alike in lightness and in its standard deviation over the window, both counting equally. The
-    reference's lightness is first brought to the target's mean and deviation; where one of the
-    two pictures is flat, to its mean only. Lightness is L*, where the paper has l of l-alpha-beta.
+    reference's lightness is first brought to the target's mean and deviation (if one is flat, to
+    its mean only). Lightness is L*, where the paper has l of l-alpha-beta.
 
     Args:
         reference: uint8 RGB, (h, w, 3).
@@ -58,23 +59,20 @@ def welsh(
     _check_window("welsh", window, 1)
     if samples < 1:
         raise ValueError(f"welsh: {samples} samples; must be at least 1")
-    lab = color.rgb_to_lab(torch.tensor(reference).permute(2, 0, 1) / 255).double().numpy()
+    lab = color.rgb_to_lab(color.as_rgb(reference[None]))[0].double().numpy()
     rows, columns = _jittered_grid(reference.shape[:2], samples, np.random.default_rng(seed))
     remapped = _match_statistics(lab[0], lightness)
-    # p=1: the two differences, half and half
-    _, nearest = KDTree(_features(remapped, window)[rows, columns]).query(
-        _features(lightness, window), p=1
-    )
+    tree = KDTree(_features(remapped, window)[rows, columns])
+    _, nearest = tree.query(_features(lightness, window), p=1)  # both differences, half and half
     return lab[1:, rows, columns].T[nearest].astype(np.float32)
 
 
 def reinhard(reference: np.ndarray, lightness: np.ndarray) -> np.ndarray:
     """Give the picture the reference's mean alpha and beta (Reinhard et al., 2001): a tint.
 
-    The method shifts and stretches each channel of l-alpha-beta to the reference's mean and
-    deviation. In a grey target alpha and beta have no spread to stretch, so every pixel gets the
-    two means: one chromaticity for the whole picture, its chroma growing with lightness. The
-    channel l is not transferred, because the result keeps its own lightness.
+    The method brings each channel of l-alpha-beta to the reference's mean and deviation. In a
+    grey target alpha and beta have no spread to stretch: every pixel gets the two means, one
+    chromaticity for the whole picture, its chroma growing with lightness, which stays its own.
 
     Args:
         reference: uint8 RGB, (h, w, 3); read as sRGB and made linear.
@@ -82,7 +80,8 @@ def reinhard(reference: np.ndarray, lightness: np.ndarray) -> np.ndarray:
     """
     lightness = _check_lightness("reinhard", lightness)
     _check_reference("reinhard", reference)
-    lms = np.maximum(_linear_levels()[reference.reshape(-1, 3)] @ LMS_FROM_RGB.T, DARKEST)
+    linear = color.to_linear(torch.from_numpy(reference / 255)).numpy().reshape(-1, 3)
+    lms = np.maximum(linear @ LMS_FROM_RGB.T, DARKEST)
     _, alpha, beta = (np.log10(lms) @ OPPONENT_FROM_LOG.T).mean(0)
     tint_lms = 10 ** (np.linalg.inv(OPPONENT_FROM_LOG) @ (0, alpha, beta))
     tint = color.XYZ_FROM_RGB @ np.linalg.inv(LMS_FROM_RGB) @ tint_lms
@@ -96,9 +95,9 @@ def levin(
 ) -> np.ndarray:
     """Spread colour hints to where lightness is alike (Levin, Lischinski, Weiss, 2004).
 
-    Each pixel without a hint is the weighted mean of its neighbours in the window; the hints stay
-    exactly what they are. The equations are solved directly: about 0.5 s and 0.2 GB for 256 x 256
-    pixels, 3 to 5 s and 0.7 GB for 512 x 512; beyond, colour a smaller copy and enlarge its ab.
+    Each pixel without a hint is the weighted mean of its neighbours in the window; the hints stay.
+    Solved directly: 0.5 s and 0.2 GB for 256 x 256 pixels, 3 to 5 s and 0.7 GB for 512 x 512;
+    beyond, colour a smaller copy and enlarge its ab.
 
     Args:
         lightness: L* in 0..100, (H, W).
@@ -126,24 +125,12 @@ def levin(
     return ab
 
 
-def guided(
-    ab: torch.Tensor,
-    small: torch.Tensor,
-    large: torch.Tensor,
-    radius: int = 4,
-    tiny: float = 1e-3,
-) -> torch.Tensor:
+def guided(ab: Tensor, small: Tensor, large: Tensor, radius: int = 4, tiny: float = 1e-3) -> Tensor:
     """Draw ab anew with a lightness, L*/50 - 1: where that has an edge, so has colour.
 
-    A guided filter (He et al., 2010): near every pixel ab is a straight line of the lightness
-    `small`, and with that line the lightness `large` is coloured. Returns ab/110 within [-1, 1].
-
-    Args:
-        ab: ab/110, (B, 2, h, w).
-        small: (B, 1, h, w), where ab comes from.
-        large: (B, 1, H, W), of any size.
-        radius: of the box in which a line is fitted.
-        tiny: variance of lightness below which the line is nearly flat.
+    A guided filter (He et al., 2010): in a box of `radius` around every pixel ab/110, (B, 2, h, w),
+    is a straight line of the lightness `small`, (B, 1, h, w), nearly flat where that varies less
+    than `tiny`. With that line the lightness `large`, (B, 1, H, W), is coloured: ab/110 again.
     """
     mean, mean_ab = box(small, radius), box(ab, radius)
     slope = (box(small * ab, radius) - mean * mean_ab) / (box(small**2, radius) - mean**2 + tiny)
@@ -152,7 +139,7 @@ def guided(
     return (line[:, :2] * large + line[:, 2:]).clamp(-1, 1)
 
 
-def box(picture: torch.Tensor, radius: int) -> torch.Tensor:
+def box(picture: Tensor, radius: int) -> Tensor:
     """Return the mean over a (2 radius + 1)-wide box, rows first; edges are repeated."""
     for pad in ((radius, radius, 0, 0), (0, 0, radius, radius)):
         side = (1, 2 * radius + 1) if pad[0] else (2 * radius + 1, 1)
@@ -188,12 +175,6 @@ def _features(lightness: np.ndarray, window: int) -> np.ndarray:
     return np.stack((lightness, np.sqrt(np.maximum(variance, 0))), -1)
 
 
-def _linear_levels() -> np.ndarray:
-    """Return the linear light of each of the 256 levels of sRGB, in [0, 1]."""
-    level = np.arange(256) / 255
-    return np.where(level > 0.04045, ((level + 0.055) / 1.055) ** 2.4, level / 12.92)
-
-
 def _affinities(lightness: np.ndarray, window: int) -> sparse.csr_array:
     """Return the weights of each pixel's neighbours, a sparse (H W, H W); every row sums to 1."""
     count, around, sides = lightness.size, window // 2, (window, window)
@@ -218,16 +199,14 @@ def _check_lightness(method: str, lightness: np.ndarray) -> np.ndarray:
     lightness = np.asarray(lightness)
     if lightness.ndim != 2 or 0 in lightness.shape:
         raise ValueError(f"{method}: lightness must be (H, W), is {lightness.shape}")
-    if not (lightness.min() >= -0.5 and lightness.max() <= 100.5):  # nan fails both
-        raise ValueError(
-            f"{method}: lightness must be L* in 0..100, "
-            f"spans {lightness.min():g} to {lightness.max():g}"
-        )
+    low, high = lightness.min(), lightness.max()
+    if not (low >= -0.5 and high <= 100.5):  # nan fails both
+        raise ValueError(f"{method}: lightness must be L* in 0..100, spans {low:g} to {high:g}")
     return lightness.astype(np.float64)
 
 
 def _check_reference(method: str, reference: np.ndarray) -> None:
-    shape, kind = getattr(reference, "shape", None), getattr(reference, "dtype", type(reference))
+    shape, kind = np.shape(reference), getattr(reference, "dtype", type(reference))
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ValueError(f"{method}: the reference must be uint8 RGB (h, w, 3), is {kind} {shape}")
 

@@ -4,9 +4,8 @@ Pictures are (B, 3, H, W) or (3, H, W); float64 stays float64, everything else b
 Lab is that of scikit-image: sRGB, white point D65, 2 degree observer.
 """
 
-# Kornia has these formulas too. They stand here because kornia multiplies by its matrices in
-# bfloat16 under autocast (off by 3 in Lab; element-wise arithmetic stays in float32), cuts
-# negative Z off, rounds its YUV matrices to three digits, and `fit_gamut` needs the linear stage.
+# By hand: kornia multiplies matrices in bfloat16 under autocast (off by 3 in Lab), cuts negative Z
+# off, rounds its YUV to three digits, and has no linear stage for `fit_gamut`.
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ BISECTIONS = 12  # chroma to 1/4096 of itself, below half a level of 8 bits
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert RGB in [0, 1] to Lab: L in 0..100, ab in about -108..98."""
-    linear = _decode(_float(rgb)).unbind(-3)
+    linear = to_linear(_float(rgb)).unbind(-3)
     x, y, z = (
         _cube_root(_mix(row, linear) / w) for row, w in zip(XYZ_FROM_RGB, WHITE, strict=True)
     )
@@ -63,40 +62,32 @@ def fit_gamut(lab: Tensor) -> Tensor:
 @torch.no_grad()
 def _gamut_scale(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return the largest factor on (a, b), in [0, 1], that keeps each colour inside sRGB."""
-    outside = ~_is_inside(lightness, a, b)
-    if lightness.device.type != "cpu":  # picking pixels out would wait for the device
-        return torch.where(outside, _bisect(lightness, a, b), 1.0)
     scale = torch.ones_like(lightness)
-    if outside.any():
-        scale[outside] = _bisect(lightness[outside], a[outside], b[outside])
+    outside = ~_is_inside(lightness, a, b)
+    lightness, a, b = lightness[outside], a[outside], b[outside]
+    largest = torch.zeros_like(lightness)
+    for halving in range(1, BISECTIONS + 1):
+        middle = largest + 0.5**halving
+        largest = torch.where(_is_inside(lightness, a * middle, b * middle), middle, largest)
+    scale[outside] = largest
     return scale
-
-
-def _bisect(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    low, step = torch.zeros_like(lightness), 0.5
-    for _ in range(BISECTIONS):
-        middle = low + step
-        low = torch.where(_is_inside(lightness, a * middle, b * middle), middle, low)
-        step /= 2
-    return low
 
 
 def _is_inside(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Say for each colour whether sRGB holds it."""
     red, green, blue = _lab_to_linear(lightness, a, b)
-    darkest = torch.minimum(torch.minimum(red, green), blue)
-    brightest = torch.maximum(torch.maximum(red, green), blue)
+    darkest, brightest = red.minimum(green).minimum(blue), red.maximum(green).maximum(blue)
     return (darkest >= -DARK_DUST) & (brightest <= 1 + BRIGHT_DUST)
 
 
 def rgb_to_yuv(rgb: Tensor) -> Tensor:
     """Convert RGB in [0, 1] to YUV: Y in [0, 1], U within 0.436, V within 0.615 of 0."""
-    return _apply(YUV_FROM_RGB, rgb)
+    return _by_matrix(YUV_FROM_RGB, rgb)
 
 
 def yuv_to_rgb(yuv: Tensor) -> Tensor:
     """Convert YUV to RGB, not clipped."""
-    return _apply(RGB_FROM_YUV, yuv)
+    return _by_matrix(RGB_FROM_YUV, yuv)
 
 
 def rgb_to_grey(rgb: Tensor) -> Tensor:
@@ -120,9 +111,14 @@ def to_network(rgb: Tensor) -> tuple[Tensor, Tensor]:
     return normalise(rgb_to_lab(rgb.float() / 255))
 
 
+def lab_to_shown(lab: Tensor) -> Tensor:
+    """Turn any Lab into RGB in [0, 1] of the same lightness; chroma may shrink."""
+    return lab_to_rgb(fit_gamut(lab)).clamp(0, 1)
+
+
 def from_network(lightness: Tensor, ab: Tensor) -> Tensor:
     """Turn lightness and ab in [-1, 1] into RGB in [0, 1] of that lightness; chroma may shrink."""
-    return lab_to_rgb(fit_gamut(denormalise(lightness, ab))).clamp(0, 1)
+    return lab_to_shown(denormalise(lightness, ab))
 
 
 def to_uint8(rgb: Tensor) -> Tensor:
@@ -157,14 +153,13 @@ def lightness_of(picture: np.ndarray) -> Tensor:
 
 def grey_of(picture: np.ndarray) -> np.ndarray:
     """Return a uint8 picture, (H, W, 3), without its colour: same L*, ab = 0."""
-    lightness = lightness_of(picture) / 50 - 1
-    return to_picture(from_network(lightness, torch.zeros_like(lightness).repeat(1, 2, 1, 1)))
+    return with_lightness(np.zeros((*picture.shape[:2], 2)), lightness_of(picture))
 
 
 def with_lightness(ab: np.ndarray | Tensor, lightness: Tensor) -> np.ndarray:
     """Join Lab's ab, (H, W, 2), and L*, (1, 1, H, W), to a uint8 picture; chroma may shrink."""
     ab = torch.from_numpy(np.asarray(ab, np.float32)).permute(2, 0, 1)[None]
-    return to_picture(lab_to_rgb(fit_gamut(torch.cat([lightness, ab], 1))).clamp(0, 1))
+    return to_picture(lab_to_shown(torch.cat([lightness, ab], 1)))
 
 
 def _float(tensor: Tensor) -> Tensor:
@@ -172,7 +167,7 @@ def _float(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _apply(matrix: tuple, picture: Tensor) -> Tensor:
+def _by_matrix(matrix: tuple, picture: Tensor) -> Tensor:
     channels = _float(picture).unbind(-3)
     return torch.stack([_mix(row, channels) for row in matrix], -3)
 
@@ -194,8 +189,8 @@ def _lab_to_linear(lightness: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
 # Both branches of `where` are differentiated: the clamps keep the unused one finite.
 
 
-def _decode(rgb: Tensor) -> Tensor:
-    """Take the sRGB curve off."""
+def to_linear(rgb: Tensor) -> Tensor:
+    """Take the sRGB curve off RGB in [0, 1]."""
     curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055).pow(2.4)
     return torch.where(rgb > 0.04045, curve, rgb / 12.92)
 
