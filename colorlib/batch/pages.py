@@ -1,0 +1,266 @@
+"""Pages to read: a report's index.html, and the page that lists the reports.
+
+They ask nothing of any server: equations are MathML, pictures are the report's own files, and no
+script stands in them but that of `figures.slider`. A picture without words for those who cannot
+see it is an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from colorlib import files, notebooks
+from colorlib.batch import results
+from colorlib.files import read_json
+
+NO_ALT = "No description has been provided for this image"  # what nbconvert writes in its place
+FETCHED = ("src", "srcset", "href", "data", "poster")  # by all elements but links
+
+
+class PageError(Exception):
+    """A report cannot become a page; one line that says what to mend."""
+
+
+def render(report: str | Path) -> Path:
+    """Write `report/index.html` from its executed `notebook.ipynb`; return the page."""
+    import nbformat
+    from bs4 import BeautifulSoup
+
+    report = Path(report)
+    source = report / "notebook.ipynb"
+    try:
+        notebook = nbformat.read(source, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise PageError(f"{source}: not a readable notebook ({error})") from error
+    body, _ = _exporter(report).from_notebook_node(notebook)
+    soup = BeautifulSoup(body, "html.parser")
+    contents = _mend_headings(soup)
+    _clean(soup)
+    _refuse(soup, source)
+    about = _about(report)
+    for tag, key in (("a", "href"), ("img", "src")):
+        for element in soup.find_all(tag, attrs={key: True}):
+            element[key] = _from_report(element[key], report, about)
+    # names, punctuation and spaces of code have no colour of their own: two fifths of the page
+    main = re.sub(r'<span class="[pnw]">([^<]*)</span>', r"\1", str(soup))
+    page = results.fill("report.html.j2", main=main, contents=contents, **about)
+    files.write_atomic(report / "index.html", page)
+    return report / "index.html"
+
+
+def _about(report: Path) -> dict[str, Any]:
+    """Collect what a report's page says around its cells: title, facts and other pages."""
+    metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
+    name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
+    profile, paper = report.parents[name.count("/")], Path(name).name
+    pages = results.folders(profile.parent, "index.html")
+    runs = [page.relative_to(profile.parent) for page in pages if page.name == paper]
+    beside = {page.parent.name for page in report.parent.glob("[!.]*/index.html")}
+    before = sorted(other for other in beside if other < paper)[-1:]
+    after = sorted(other for other in beside if other > paper)[:1]
+    facts = (profile.name, str(run.get("date", ""))[:10], results.headline(metrics))
+    return {
+        "title": results.title(report),
+        "facts": [fact for fact in facts if fact],
+        "profile": profile,
+        "name": name,
+        "up": "../" * (name.count("/") + 2) if profile.parent.name == "reports" else "",
+        "claims": metrics.get("claims") and profile.name in results.SHOWN,
+        "runs": [run for run in runs if run != Path(profile.name, name)],
+        "neighbours": [
+            (way, other, results.title(report.parent / other))
+            for way, found in (("prev", before), ("next", after))
+            for other in found
+        ],
+    }
+
+
+def _exporter(report: Path) -> Any:
+    """Build nbconvert's HTML exporter with our template, markdown and pictures."""
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    class Markdown(IPythonRenderer):
+        """Markdown with MathML equations."""
+
+        block_math, inline_math = staticmethod(equation), staticmethod(mathml)
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return equation(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+    def markdown(source: str) -> str:
+        renderer = Markdown(escape=False, exclude_anchor_links=True)
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+    templates = {"template_name": "cells", "extra_template_basedirs": [str(results.TEMPLATES)]}
+    exporter = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor], **templates)
+    exporter.register_filter("markdown2html", markdown)
+    exporter.register_filter("picture", lambda output, kind: _picture(report, output, kind))
+    return exporter
+
+
+def _picture(report: Path, output: Any, kind: str) -> dict[str, Any]:
+    """Describe a shown picture: a link to the report's own file, or the picture itself."""
+    from PIL import Image
+
+    about, data = output["metadata"].get(kind, {}), "".join(output["data"][kind].split())
+    content, src = base64.b64decode(data), f"data:{kind};base64,{data}"
+    if about.get("file") and (report / about["file"]).is_file():
+        src, content = quote(about["file"]), (report / about["file"]).read_bytes()
+    width, height = Image.open(io.BytesIO(content)).size
+    return {"src": src, "alt": about.get("alt", "").strip(), "width": width, "height": height}
+
+
+REWRITES = (  # what latex2mathml does not know, in words that it does
+    (r"\\(begin|end)\{(aligned|eqnarray|gathered|gather|align|split)\*?\}", r"\\\1{align*}"),
+    (r"\\(begin|end)\{equation\*?\}", ""),
+    (r"\\operatorname\*?", r"\\mathrm"),
+    (r"\\arg(?![a-zA-Z])", r"\\mathrm{arg}"),
+    (r"\\(limits|nonumber|notag|displaystyle)(?![a-zA-Z])|\\label\{[^}]*\}", ""),
+    (r"\\(log|ln|exp|tanh)(?![a-zA-Z])\s*(?=[a-zA-Z]|\\(?!left|big))", r"\\\1\\, "),  # as TeX does
+)
+
+
+def mathml(latex: str, display: str = "inline") -> str:
+    """Turn LaTeX into MathML; what cannot be turned stays readable as it was written."""
+    from latex2mathml.converter import convert
+
+    text = latex.strip()
+    for pattern, replacement in REWRITES:
+        text = re.sub(pattern, replacement, text)
+    try:
+        result = convert(text, display=display)
+    except Exception:  # the package raises a dozen kinds, built-in ones among them
+        result = r"<mi>\ "
+    if re.search(r"<m[io]>\\[a-zA-Z ]", result):  # an unknown command
+        return f'<code class="tex">{html.escape(latex.strip())}</code>'
+    return result
+
+
+def equation(latex: str) -> str:
+    r"""Set a displayed equation, its \tag{n} at the right."""
+    body, *tags = re.split(r"\\tag\{([^}]*)\}", latex)
+    number = f"<span>({html.escape(tags[0])})</span>" if tags else ""
+    return f'<div class="equation">{mathml(body + "".join(tags[1::2]), "block")}{number}</div>'
+
+
+def _mend_headings(soup: Any) -> list[tuple[str, str]]:
+    """Let no heading skip a level, give each an anchor of its own; return the contents."""
+    level, taken, contents = 0, Counter(), []
+    for heading in soup.find_all(re.compile("^h[1-6]$")):
+        level = max(min(int(heading.name[1]), level + 1), 2 if level else 1)
+        text = heading.get_text().strip()
+        name = re.sub(r"\W+", "-", text.lower()).strip("-")
+        taken[name] += 1
+        anchor = f"{name}-{taken[name]}" if taken[name] > 1 else name
+        heading.name, heading["id"] = f"h{level}", anchor
+        link = {"class": "anchor", "href": f"#{anchor}", "aria-label": "Link to this section"}
+        heading.append(soup.new_tag("a", attrs=link, string="#"))
+        contents += [(text, anchor)] if level == 2 else []
+    return contents
+
+
+def _clean(soup: Any) -> None:
+    """Take out every script but a slider's."""
+    for element in soup.find_all(lambda found: not found.find_parent(class_="slider")):
+        element.attrs = {key: v for key, v in element.attrs.items() if not key.startswith("on")}
+    for script in soup.find_all("script"):
+        if script.get("src") or not script.find_parent(class_="slider"):
+            script.decompose()
+
+
+def _refuse(soup: Any, source: Path) -> None:
+    """Refuse what a reader could not see, or would have to fetch."""
+    for image in soup.find_all("img"):
+        if image.get("alt", "").strip() in ("", NO_ALT):
+            heading = image.find_previous(re.compile("^h[1-6]$"))
+            where = heading.get_text().rstrip("#") if heading else "no heading"
+            problem = f"a picture under '{where}' has no alt text; give show_figure its alt"
+            raise PageError(f"{source}: {problem}")
+    for element in soup.find_all(lambda found: found.name != "a"):
+        for address in (str(element.get(key, "")) for key in FETCHED):
+            if re.match(r"\s*(\w+:)?//", address):
+                problem = "would be fetched from the network; keep it here"
+                raise PageError(f"{source}: {address} {problem}")
+
+
+def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
+    """Turn a link that is relative to the notebook's source into one relative to the report."""
+    link, mark, fragment = address.partition("#")
+    if not link or re.match(r"\w+:|/", link) or (report / link).exists():
+        return address
+    sources, profile = files.root() / "notebooks", about["profile"]
+    target = Path(os.path.normpath((sources / about["name"]).parent / link))
+    if target.suffix == ".ipynb" and target.is_relative_to(sources):
+        other = target.relative_to(sources).with_suffix("") / "index.html"
+        own = profile / other  # it may not have run yet: only another profile's page is nearer
+        pages = (profile.parent / each / other for each in reversed(results.SHOWN))
+        target = own if own.is_file() else next((p for p in pages if p.is_file()), own)
+    elif not target.exists():
+        return address
+    return Path(os.path.relpath(target, report)).as_posix() + mark + fragment
+
+
+def render_index(reports: str | Path) -> Path:
+    """Write `reports/index.html`: a card for each paper, links relative; return the page."""
+    reports = Path(reports)
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for folder in reversed(results.folders(reports, "index.html")):
+        runs.setdefault(folder.name, []).append(_run(folder, reports))
+    cards = {  # lessons lead, the largest profile's first
+        name: sorted(runs[name], key=lambda run: "studies" in run["name"]) for name in sorted(runs)
+    }
+    made = {run["profile"] for found in runs.values() for run in found}
+    page = results.fill(
+        "index.html.j2",
+        cards=cards,
+        counts={paper.name: paper.counts for paper in results.collect(reports)},
+        profiles={name: words for name, words in results.SHOWN.items() if name in made},
+        claims=(reports / "claims.html").is_file(),
+    )
+    files.write_atomic(reports / "index.html", page)
+    return reports / "index.html"
+
+
+def _run(report: Path, reports: Path) -> dict[str, Any]:
+    """Describe a run for its paper's card."""
+    metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
+    place = report.relative_to(reports)
+    return {
+        "place": place.as_posix(),
+        "profile": place.parts[0],
+        "name": " ".join(place.parts[:-1]),
+        "title": results.title(report),
+        "picture": _front_picture(report),
+        "headline": results.headline(metrics),
+        "data": metrics.get("data", {}),
+        "date": str(run.get("date", ""))[:10],
+    }
+
+
+def _front_picture(report: Path) -> dict[str, str] | None:
+    """Choose the figure for a card: no strip if there is another, the grid of results, the first.
+
+    A strip is so low that a card would show little of it.
+    """
+    from PIL import Image
+
+    found = []
+    for cell in notebooks.cells(report / "notebook.ipynb"):
+        outputs = cell.get("outputs", [])
+        for about in (each for o in outputs for each in o.get("metadata", {}).values()):
+            figure = report / about.get("file", "")
+            if about.get("alt") and figure.is_file():
+                width, height = Image.open(figure).size
+                rank = (height < 0.3 * width, figure.stem != "grid", len(found))
+                found.append((rank, {"src": quote(about["file"]), "alt": about["alt"]}))
+    return min(found, key=lambda each: each[0])[1] if found else None

@@ -1,0 +1,177 @@
+"""What the committed reports found: each claim's verdict, each run's headline, README's two tables.
+
+All of it is made from the fields of metrics.json and run.json: no number is typed by hand.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from colorlib import files, notebooks, record
+from colorlib.files import read_json
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+SHOWN = {  # by weight; smoke runs judge nothing and local ones are private: both are left out
+    "laptop": "embedded photographs, minutes",
+    "overnight": "as near to the paper as a night of two cores comes",
+    "paper": "the paper's own settings, on an accelerator",
+}
+UNTESTED = (record.NOT_TESTABLE, record.NOT_RUN)
+
+
+@dataclass
+class Claim:
+    """A sentence of a paper and what our runs found: rows of metrics.json, with run and page."""
+
+    text: str
+    section: str
+    findings: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The finding that counts."""
+        return max(self.findings, key=_rank)
+
+    @property
+    def others(self) -> list[dict[str, Any]]:
+        """What the other profiles found that tested it, the largest first."""
+        best = {found["profile"]: found for found in sorted(self.findings, key=_rank)}
+        best.pop(self.decisive["profile"])
+        return [found for found in best.values() if found["verdict"] not in UNTESTED][::-1]
+
+
+def _rank(found: dict[str, Any]) -> tuple[bool, int, bool]:
+    """Order findings: tested ones count most, then the larger run's, then the run's own."""
+    weight = [*SHOWN].index(found["profile"]) if found["profile"] in SHOWN else -1
+    return found["verdict"] not in UNTESTED, weight, found["own"]
+
+
+@dataclass
+class Paper:
+    """The claims and open questions of one paper, from its lesson and its studies."""
+
+    name: str
+    title: str
+    claims: dict[tuple[str, int], Claim] = field(default_factory=dict)
+    questions: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Verdict -> how many claims, in the order of record.VERDICTS."""
+        found = Counter(claim.decisive["verdict"] for claim in self.claims.values())
+        return {verdict: found[verdict] for verdict in record.VERDICTS}
+
+
+def folders(reports: str | Path, file: str) -> list[Path]:
+    """List the report folders that hold a file: by profile, lessons before studies."""
+    patterns = [f"{profile}/{kind}[!.]*/{file}" for profile in SHOWN for kind in ("", "studies/")]
+    return [found.parent for each in patterns for found in sorted(Path(reports).glob(each))]
+
+
+def title(report: Path) -> str:
+    """Return the first heading of a report's notebook, without its marks."""
+    try:
+        headings = notebooks.headings(notebooks.cells(report / "notebook.ipynb"))
+    except notebooks.NotebookError:
+        headings = []
+    first = next(filter(None, headings), report.name)
+    return first.translate(str.maketrans("", "", "*`$\\"))
+
+
+def collect(reports: str | Path) -> list[Paper]:
+    """Read all reports that judge claims or list questions, by paper."""
+    papers: dict[str, Paper] = {}
+    for folder in folders(reports, "metrics.json"):
+        if folder.name not in papers:  # a lesson comes before its studies
+            papers[folder.name] = Paper(folder.name, title(folder))
+        date = str(read_json(folder / "run.json").get("date", ""))[:10]
+        run = {"date": date, "href": f"{folder.relative_to(reports).as_posix()}/index.html"}
+        _add(papers[folder.name], read_json(folder / "metrics.json"), run)
+    return [paper for _, paper in sorted(papers.items()) if paper.claims or paper.questions]
+
+
+def _add(paper: Paper, metrics: dict[str, Any], run: dict[str, str]) -> None:
+    seen: Counter[str] = Counter()  # one sentence may be held against two things
+    for row in metrics.get("claims", []):
+        text, origin = row["claim"], row.get("origin") or {}
+        seen[text] += 1
+        claim = paper.claims.setdefault((text, seen[text]), Claim(text, row.get("section", "")))
+        own = not origin.get("date")  # else it quotes a study of an earlier run
+        made = {"profile": metrics["profile"], **run} if own else {**run, **origin}
+        claim.findings.append({**made, **row, "own": own})
+    paper.questions |= {question["id"]: question for question in metrics.get("questions", [])}
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Say in a few words what a run reached: its main row's gain over grey, beside the paper's."""
+    results = metrics.get("results") or {}
+    try:
+        row = notebooks.main_row(metrics.get("notebook", ""))
+    except notebooks.NotebookError:
+        row = ""
+    if row not in results:
+        ways = [name for name in results if name not in files.FLOORS]
+        return f"{len(ways)} ways on the same pictures" if ways else ""
+    ours, paper = results[row], _paper(metrics.get("paper") or {}, row)
+    words = [f"{row.replace('_', ' ')}: gain over grey {ours['gain_over_grey']:+.2f} dB"]
+    if "gain_over_grey" in paper:
+        words.append(f"the paper {paper['gain_over_grey']:+.2f} dB")
+    if "psnr" in paper:
+        words.append(f"PSNR {ours['psnr']:.2f} dB, the paper {paper['psnr']:.2f} dB")
+    return "; ".join(words)
+
+
+def _paper(paper: dict[str, Any], row: str) -> dict[str, Any]:
+    """Return the paper's numbers for a row: its own entry, or numbers that stand for the whole."""
+    own = {name.casefold(): numbers for name, numbers in paper.items()}.get(row.casefold())
+    return own if isinstance(own, dict) else paper
+
+
+def fill(template: str, **values: Any) -> str:
+    """Fill one of our templates, of a page or of a Markdown table."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    known = jinja2.Environment(
+        loader=loader, autoescape=lambda name: name.endswith("html.j2"), **options
+    )
+    return known.get_template(template).render(verdicts=record.VERDICTS, **values)
+
+
+def render_claims(reports: str | Path) -> Path:
+    """Write `reports/claims.html`; return the page."""
+    page = Path(reports) / "claims.html"
+    files.write_atomic(page, fill("claims.html.j2", papers=collect(reports)))
+    return page
+
+
+def tables(reports: str | Path) -> dict[str, str]:
+    """Return README's Markdown tables: the lessons' results, and the verdicts counted by paper."""
+    found = [folder for folder in folders(reports, "metrics.json") if folder.parent.name in SHOWN]
+    rows = [(folder.relative_to(reports), read_json(folder / "metrics.json")) for folder in found]
+    scored = [(place, metrics, _beside_floors(metrics["results"])) for place, metrics in rows]
+    return {
+        "results": fill("results.md.j2", scored=scored),
+        "claims": fill("claims.md.j2", papers=collect(reports)),
+    }
+
+
+def _beside_floors(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """List the floors and the rows of the very same pictures."""
+    floors = [floor for floor in files.FLOORS if floor in results]
+    rows = [*floors, *(row for row in results if row not in floors)]
+    return [(row, results[row]) for row in rows if results[row]["n"] == results[rows[0]]["n"]]
+
+
+def write_readme(readme: str | Path, reports: str | Path) -> None:
+    """Put both tables between their marks in README.md."""
+    text = Path(readme).read_text(encoding="utf-8")
+    for name, table in tables(reports).items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, rest = text.split(begin)
+        text = before + begin + table + end + rest.split(end)[1]
+    files.write_atomic(readme, text)

@@ -1,0 +1,65 @@
+"""The project as a class gets it: all that is committed, but for the solutions of the exercises."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from colorlib import files
+
+SOLUTION = re.compile(r"\s*<details>\s*<summary>Solution.*?</details>", re.S)  # on pages, too
+LEFT_OUT = ("tests/", ".ci/")  # they hold the notebooks to having solutions
+
+
+class TeachingError(Exception):
+    """The project cannot be handed out; one line that says what to mend."""
+
+
+def hand_out(folder: str | Path) -> Path:
+    """Write the project without solutions into a new folder; return it."""
+    folder, root = Path(folder).resolve(), files.root()
+    if folder.exists():
+        raise TeachingError(f"{folder} is there already: remove it, or name another with -o")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        names = files.git(root, "ls-files", "-z").split("\0")
+    except (OSError, subprocess.SubprocessError):
+        raise TeachingError(f"{root} is no git checkout: git knows what belongs to it") from None
+    for name in names:
+        if name and not name.startswith(LEFT_OUT) and (root / name).is_file():
+            _copy(root / name, partial / name, answers=name.startswith("notebooks/"))
+    return partial.rename(folder)
+
+
+def _copy(file: Path, target: Path, answers: bool) -> None:
+    """Copy a file, a notebook or a page without its solutions."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(file, target)
+    if file.suffix == ".html":
+        target.write_text(SOLUTION.sub("", file.read_text(encoding="utf-8")), encoding="utf-8")
+    elif file.suffix == ".ipynb":
+        notebook = json.loads(file.read_text(encoding="utf-8"))
+        notebook["cells"] = [new for cell in notebook["cells"] for new in _given(cell, answers)]
+        target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _given(cell: dict[str, Any], answers: bool) -> list[dict[str, Any]]:
+    """Give a cell without its solutions; with `answers`, each exercise and a cell to answer in."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] != "markdown" or not source.startswith("## Exercises"):
+        return [cell]
+    source = SOLUTION.sub("", source)
+    if not answers:
+        return [{**cell, "source": source}]
+    head, *exercises = re.split(r"^(?=\d+\. )", source, flags=re.M)
+    given = [{**cell, "source": head.strip()}]
+    answer = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    for n, exercise in enumerate(exercises, 1):
+        given.append({**cell, "id": f"exercise-{n}", "source": exercise.strip()})
+        given.append({**answer, "id": f"answer-{n}", "source": f"# answer to exercise {n}"})
+    return given

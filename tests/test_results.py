@@ -1,0 +1,164 @@
+"""What the reports found: the largest run that tested counts, nothing is lost or typed by hand."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+from bs4 import BeautifulSoup
+
+from colorlib import record
+from colorlib.batch import results
+
+OVERNIGHT = {"profile": "overnight", "date": "2025-01-02", "commit": "abc", "scale": "4 %"}
+QUESTION = dict(
+    zip(record.QUESTION, ("A-01", "x < y", "y", "it is said twice", "0.1"), strict=True)
+)
+
+
+def claim(text, number, verdict, **more):
+    row = {"claim": text, "section": "IV", "test": "a test", "number": number, "verdict": verdict}
+    return row | {"trainings": 3, "scale": "4 %", "origin": None} | more
+
+
+def write_report(reports: Path, place: str, claims=(), questions=(), title="") -> None:
+    """Write what is read of a report."""
+    folder = reports / place
+    folder.mkdir(parents=True)
+    profile, _, name = place.partition("/")
+    metrics = {**tiny.METRICS, "profile": profile, "notebook": name}
+    metrics |= {"claims": list(claims), "questions": list(questions)}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "run.json").write_text(json.dumps({"date": "2025-03-04T05:06:07+00:00"}))
+    (folder / "notebook.ipynb").write_text(json.dumps(tiny.notebook(f"# {title or place}")))
+
+
+@pytest.fixture
+def reports(tmp_path):
+    folder = tmp_path / "reports"
+    laptop = [
+        claim("bolder", "1.2", "supported"),
+        claim("faster", "2.0", "contradicted"),
+        claim("borrowed", "9.0", "supported", origin=OVERNIGHT),
+        claim("never", None, "not run yet"),
+        claim("twice", "1", "supported", test="against loops"),
+        claim("twice", "2", "inconclusive", test="against the library"),
+    ]
+    overnight = [
+        claim("bolder", "+1 [0, 2]", "inconclusive", trainings=5),
+        claim("faster", None, "not run yet"),
+        claim("never", None, "not testable"),
+    ]
+    write_report(folder, "laptop/01_good", title="A **good** paper")
+    write_report(folder, "laptop/studies/01_good", laptop, [QUESTION], title="Its studies")
+    write_report(folder, "overnight/studies/01_good", overnight)
+    write_report(folder, "smoke/studies/01_good", [claim("bolder", "7", "contradicted")])
+    return folder
+
+
+def test_the_largest_run_that_tested_counts(reports):
+    (paper,) = results.collect(reports)
+    found = {
+        key: (c.decisive["profile"], c.decisive["verdict"], c.decisive["number"])
+        for key, c in paper.claims.items()
+    }
+    assert found == {
+        ("bolder", 1): ("overnight", "inconclusive", "+1 [0, 2]"),
+        ("faster", 1): ("laptop", "contradicted", "2.0"),
+        ("borrowed", 1): ("overnight", "supported", "9.0"),
+        ("never", 1): ("overnight", "not testable", None),
+        ("twice", 1): ("laptop", "supported", "1"),
+        ("twice", 2): ("laptop", "inconclusive", "2"),
+    }
+    others = {key[0]: [f["number"] for f in c.others] for key, c in paper.claims.items()}
+    assert {text: numbers for text, numbers in others.items() if numbers} == {"bolder": ["1.2"]}
+
+
+def test_who_ran_a_study_goes_before_who_quotes_it(reports):
+    write_report(reports, "overnight/01_good", [claim("borrowed", "9.1", "supported")])
+    (paper,) = results.collect(reports)
+    found = paper.claims["borrowed", 1]
+    assert found.decisive["number"] == "9.1" and found.others == []
+    assert found.decisive["href"] == "overnight/01_good/index.html"
+    assert found.decisive["date"] == "2025-03-04"
+
+
+def test_lesson_and_studies_are_one_paper(reports):
+    write_report(reports, "laptop/02_other", [claim("a", "1", "supported")])
+    titles = [(paper.name, paper.title) for paper in results.collect(reports)]
+    assert titles == [("01_good", "A good paper"), ("02_other", "laptop/02_other")]
+    assert list(results.collect(reports)[0].questions.values()) == [QUESTION]
+
+
+def test_every_claim_is_counted_once(reports):
+    (paper,) = results.collect(reports)
+    assert list(paper.counts) == list(record.VERDICTS)
+    assert list(paper.counts.values()) == [2, 1, 2, 1, 0]
+
+
+def test_the_claims_page_shows_each_with_trainings_and_scale(reports):
+    page = BeautifulSoup(results.render_claims(reports).read_text(), "html.parser")
+    rows = [row.get_text(" ", strip=True) for row in page.find(class_="claims").find_all("tr")]
+    assert rows[0] == "the paper says verdict number trainings scale what we compare where"
+    bolder = "bolder IV inconclusive +1 [0, 2] 5 4 % a test laptop: supported, 1.2 overnight"
+    assert f"{bolder} 2025-03-04" in rows and len(rows) == 7
+    assert "x < y" in page.find("details").get_text()
+    links = {link["href"] for link in page.find_all("a")}
+    assert {"#01_good", "overnight/studies/01_good/index.html"} <= links
+    named = {element["id"] for element in page.find_all(id=True)}
+    assert {link[1:] for link in links if link.startswith("#")} <= named
+    assert [h.name for h in page.find_all(["h1", "h2", "h3"])] == ["h1", "h2"]
+
+
+def test_no_report_is_an_empty_page(tmp_path):
+    assert results.collect(tmp_path) == []
+    assert "Every claim" in results.render_claims(tmp_path).read_text()
+
+
+def test_a_headline_is_the_main_row_beside_the_paper(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
+    tiny.write(tmp_path, "01_good", 'MAIN_ROW: str = "ours"')
+    metrics = copy.deepcopy(tiny.METRICS)
+    ours = metrics["results"]["ours"]
+    metrics["results"]["better"] = {**ours, "gain_over_grey": 9.0}
+    begin = "ours: gain over grey +1.50 dB; "
+    for paper, told in (
+        ({"psnr": 24.33}, "PSNR 21.00 dB, the paper 24.33 dB"),
+        ({"ours": {"gain_over_grey": 2.0}, "psnr": 3.0}, "the paper +2.00 dB"),
+        ({"A rival": {"psnr": 9.0}, "Ours": {"psnr": 3.0}}, "PSNR 21.00 dB, the paper 3.00 dB"),
+    ):
+        assert results.headline({**metrics, "paper": paper}) == begin + told
+    assert results.headline({**metrics, "notebook": "07"}) == "2 ways on the same pictures"
+    assert results.headline({**metrics, "results": {}}) == results.headline({}) == ""
+
+
+def test_readme_s_tables_stand_between_their_marks(reports):
+    metrics = json.loads((reports / "laptop/01_good/metrics.json").read_text())
+    scores = metrics["results"]
+    metrics["results"] = {
+        "ours": scores["ours"],
+        "hints": {**scores["ours"], "n": 1},  # of another subset than the floors
+        "mean_ab": {**scores["mean_ab"], "gain_over_grey": -0.25},
+        "grey_floor": {**scores["grey_floor"], "gain_over_grey": 0.0},
+    }
+    (reports / "laptop/01_good/metrics.json").write_text(json.dumps(metrics))
+    readme = reports.parent / "README.md"
+    marks = "# A\n\n<!-- results -->\nold\n<!-- end of results -->\n\nwords é\n"
+    readme.write_text(f"{marks}<!-- claims -->\n<!-- end of claims -->\n", encoding="utf-8")
+    for _ in range(2):  # written again it stays the same
+        results.write_readme(readme, reports)
+        before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->\n")
+        table, _, after = rest.partition("<!-- end of results -->\n\nwords é\n<!-- claims -->\n")
+        claims = after.partition("<!-- end of claims -->\n")
+        assert before == "# A\n\n" and claims[2] == ""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert [row[1] for row in rows] == ["row", "---", "grey floor", "mean ab", "ours"]
+    assert {len(row) for row in rows} == {7}
+    about = "[01_good, laptop](reports/laptop/01_good/index.html), garden"
+    assert [row[0] for row in rows[2:]] == [about, "", ""]
+    assert rows[2][2:] == ["21.00", "0.900", "0", "0.50", "9.0"]
+    assert [row[4] for row in rows[3:]] == ["-0.25 [+0.00, +30.00]", "+1.50 [+0.00, +30.00]"]
+    assert "| [A good paper](reports/claims.html#01_good) | 2 | 1 | 2 | 1 | 0 |" in claims[0]
