@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import glob
 import io
-import math
+import os
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +20,27 @@ from colorlib import files
 Fit = Literal["crop", "squash", "keep"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
-FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}  # what is written
+FORMATS |= {".tif": "TIFF", ".tiff": "TIFF"}
 MAX_PIXELS = 120_000_000
+READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no EPS: that starts Ghostscript
+MAX_BYTES = 1_000_000_000
+MAX_PROFILE = 1_000_000  # bytes; Pillow refuses a PNG with more
 # A JPEG is decoded at 1/2, 1/4 or 1/8 only where this many times the wanted size remains:
 # Pillow calls the result of a Lanczos filter then indistinguishable from one on all pixels.
 DRAFT_MARGIN = 3
 
-# One limit, ours: above it `_open` refuses the file, so Pillow's earlier warning says nothing new.
+READ_TROUBLE = {
+    errno.ENOENT: "no such file; check the name",
+    errno.EISDIR: "is a folder where a picture file is wanted; name a file in it",
+    errno.EACCES: "may not be read; change its permissions",
+}
+WRITE_TROUBLE = {
+    (errno.EACCES, errno.EPERM, errno.EROFS): "may not be written; choose another folder",
+    (errno.ENOSPC, errno.EDQUOT): "cannot be written, the disk is full; free some space",
+    (errno.ENOTDIR, errno.EISDIR, errno.EEXIST): "meets a file or folder; choose another",
+}
+# One limit, ours: above it files are refused, so Pillow's earlier warning says nothing new.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -52,17 +60,16 @@ class Picture:
     rgb: np.ndarray
     alpha: np.ndarray | None
     icc: bytes | None
-    path: Path
 
 
 def read(path: str | Path) -> Picture:
     """Read a picture file as upright 8-bit RGB, whatever its kind; the first frame if it moves."""
-    image = _upright(_decode(read_bytes(path), path))
+    image, _ = _open(read_bytes(path), path)
     profile = image.info.get("icc_profile")
-    if profile is not None and profile[16:20] != b"RGB ":
+    if profile is not None and (profile[16:20] != b"RGB " or len(profile) > MAX_PROFILE):
         profile = None  # a CMYK or grey profile is wrong for the RGB numbers we return
     rgb, alpha = _arrays(image, path)
-    return Picture(rgb, alpha, profile, Path(path))
+    return Picture(rgb, alpha, profile)
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
@@ -74,26 +81,22 @@ def read_resized(
     path: str | Path, size: int | tuple[int, int], fit: Fit = "crop"
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Read a picture at a size, faster than read and resize; return it and its own (H, W)."""
-    height, width = _target(size)
-    image = _open(read_bytes(path), path)
-    shape = (image.height, image.width)
-    for scale in (8, 4, 2):
-        if min(shape) >= scale * DRAFT_MARGIN * max(height, width):
-            image.draft(image.mode, (shape[1] // scale, shape[0] // scale))
-            break
-    _load(image, path)
-    upright = _upright(image)
-    turned = (upright.width > upright.height) != (image.width > image.height)
-    rgb, _ = _arrays(upright, path)
-    return resize(rgb, size, fit), shape[::-1] if turned else shape
+    image, shape = _open(read_bytes(path), path, enough=DRAFT_MARGIN * max(_target(size)))
+    return resize(_arrays(image, path)[0], size, fit), shape
 
 
 def read_bytes(path: str | Path) -> bytes:
     """Read a file's bytes; a missing, forbidden or empty file or a folder is a PictureError."""
     try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+            raise PictureError(path, "is a pipe or a device; save the picture as a file first")
+        if about.st_size > MAX_BYTES:
+            raise PictureError(path, "has more than a gigabyte; make it smaller first")
         data = Path(path).read_bytes()
     except OSError as error:
-        raise PictureError(path, _read_trouble(error)) from None
+        other = f"cannot be read ({error.strerror or error}); check the disk"
+        raise PictureError(path, READ_TROUBLE.get(error.errno, other)) from None
     if not data:
         raise PictureError(path, "is empty (0 bytes); fetch or export it again")
     return data
@@ -113,33 +116,27 @@ def write(
     """
     kind = FORMATS.get(Path(path).suffix.lower())
     if kind is None:
-        known = " ".join(FORMATS)
-        raise PictureError(path, f"has no suffix that can be written; use one of {known}")
+        raise PictureError(path, f"has another suffix than can be written: {' '.join(FORMATS)}")
     rgb = _check_rgb(rgb)
     if alpha is not None and kind != "JPEG":
         if alpha.shape != rgb.shape[:2] or alpha.dtype != np.uint8:
-            raise ValueError(
-                f"alpha must be uint8 {rgb.shape[:2]}, not {alpha.dtype} {alpha.shape}"
-            )
+            raise ValueError(f"alpha must be uint8 {rgb.shape[:2]}, not {alpha.shape}")
         rgb = np.dstack([rgb, alpha])
-    # Full chroma resolution: colour is what these pictures are about.
-    options = {
-        "JPEG": {"quality": quality, "subsampling": 0},
-        "WEBP": {"quality": quality},
-        "TIFF": {"compression": "tiff_deflate"},
-        "PNG": {},
-    }[kind]
-    if icc is not None:
-        options["icc_profile"] = icc
+    # full chroma resolution: colour is what these pictures are about
+    options = {"JPEG": {"subsampling": 0}, "TIFF": {"compression": "tiff_deflate"}}.get(kind, {})
+    if kind in ("JPEG", "WEBP"):
+        options["quality"] = quality
     stream = io.BytesIO()
     try:
-        Image.fromarray(rgb).save(stream, kind, **options)
+        Image.fromarray(rgb).save(stream, kind, icc_profile=icc, **options)
     except (OSError, ValueError) as error:  # Pillow's words for a picture too large for a format
         raise PictureError(path, f"cannot be written as {kind} ({error}); use .png") from None
     try:
         files.write_atomic(path, stream.getvalue())
     except OSError as error:
-        raise PictureError(path, _write_trouble(error)) from None
+        known = (words for codes, words in WRITE_TROUBLE.items() if error.errno in codes)
+        other = f"cannot be written ({error.strerror or error})"
+        raise PictureError(path, next(known, other)) from None
 
 
 def to_jpeg(data: bytes, width: int = 480, quality: int = 55, full_colour: bool = False) -> bytes:
@@ -147,7 +144,7 @@ def to_jpeg(data: bytes, width: int = 480, quality: int = 55, full_colour: bool 
 
     full_colour: colour at full resolution, for figures whose subject is colour.
     """
-    image = _upright(_decode(data, "picture")).convert("RGB")
+    image = _open(data, "picture")[0].convert("RGB")
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
     stream = io.BytesIO()
@@ -164,45 +161,35 @@ def resize(rgb: np.ndarray, size: int | tuple[int, int], fit: Fit = "crop") -> n
     """
     height, width = _target(size)
     image = Image.fromarray(_check_rgb(rgb))
-    scale = max(height / image.height, width / image.width)
-    box = (0.0, 0.0, float(image.width), float(image.height))
     if fit == "crop":
-        # The crop is the filter's source box, so that nothing is rounded on the way.
-        left = (image.width - width / scale) / 2
-        top = (image.height - height / scale) / 2
-        box = (
-            max(left, 0.0),
-            max(top, 0.0),
-            image.width - max(left, 0),
-            image.height - max(top, 0),
-        )
-    elif fit == "keep":
+        return np.array(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
+    if fit == "keep":
+        scale = max(height / image.height, width / image.width)
         height = max(height, round(image.height * scale))
         width = max(width, round(image.width * scale))
         if height * width > MAX_PIXELS:
             raise ValueError(f"a picture of {width} x {height} is too large; choose a smaller size")
     elif fit != "squash":
         raise ValueError(f"fit must be crop, squash or keep, not {fit!r}")
-    return np.array(image.resize((width, height), Image.Resampling.LANCZOS, box=box))
+    return np.array(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def find(where: str | Path) -> list[Path]:
     """Return the picture files of a file, a folder (with all below it) or a glob, sorted."""
-    place = Path(where).expanduser()
-    if place.is_dir():
+    place = Path(os.path.expanduser(where))  # os.path raises nothing for odd or forbidden names
+    if os.path.isdir(place):
         found = sorted(path for path in place.rglob("*") if _looks_like_picture(path, place))
         if not found:
             raise PictureError(place, f"holds no picture ({' '.join(SUFFIXES)})")
         return found
-    if place.exists() or place.is_symlink():
+    if os.path.lexists(place):
         return [place]
-    if glob.has_magic(str(place)):
-        paths = (Path(name) for name in glob.glob(str(place), recursive=True))
-        found = sorted(path for path in paths if not path.is_dir())
-        if found:
-            return found
-        raise PictureError(place, "no file has a name like that; check the pattern")
-    raise PictureError(place, "no such file or folder; check the name")
+    if not glob.has_magic(str(place)):
+        raise PictureError(place, "no such file or folder; check the name")
+    names = (n for n in glob.glob(str(place), recursive=True) if not os.path.isdir(n))
+    if found := sorted(map(Path, names)):
+        return found
+    raise PictureError(place, "no file has a name like that; check the pattern")
 
 
 def _looks_like_picture(path: Path, below: Path) -> bool:
@@ -210,40 +197,32 @@ def _looks_like_picture(path: Path, below: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()
 
 
-def _open(data: bytes, path: str | Path) -> Image.Image:
-    """Read the header, refuse what would not fit in memory."""
+def _open(data: bytes, path: str | Path, enough: int = 0) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode a picture and turn it upright; return it and its own (H, W).
+
+    enough: a JPEG may be decoded at 1/2, 1/4 or 1/8, if so many pixels remain on each side.
+    """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=READABLE)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        if enough:
+            image.draft(image.mode, (enough, enough))
+        image.load()
     except UnidentifiedImageError:
         raise PictureError(path, "is not a picture that can be read; save it as PNG") from None
     except Image.DecompressionBombError:
-        raise PictureError(path, _too_large("far more than")) from None
-    except Exception as error:  # a damaged header: the plugins raise almost anything
-        raise PictureError(path, _damaged(error)) from None
-    if image.width * image.height > MAX_PIXELS:
-        megapixels = math.ceil(image.width * image.height / 1e6)
-        raise PictureError(path, _too_large(f"{megapixels} megapixels, more than"))
-    return image
-
-
-def _load(image: Image.Image, path: str | Path) -> None:
-    try:
-        image.load()
+        limit = f"more than {MAX_PIXELS // 10**6} megapixels"
+        raise PictureError(path, f"has {limit}; make it smaller first") from None
     except Exception as error:  # damaged bytes: the decoders raise almost anything
         raise PictureError(path, _damaged(error)) from None
-
-
-def _decode(data: bytes, path: str | Path) -> Image.Image:
-    image = _open(data, path)
-    _load(image, path)
-    return image
-
-
-def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image)
     except Exception:  # unreadable EXIF says nothing about the pixels, which are fine
-        return image
+        upright = image
+    turned = (upright.width > upright.height) != (image.width > image.height)
+    return upright, (width, height) if turned else (height, width)
 
 
 def _arrays(image: Image.Image, path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -278,30 +257,6 @@ def _check_rgb(rgb: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rgb)
 
 
-def _too_large(how_much: str) -> str:
-    return f"has {how_much} {MAX_PIXELS // 10**6} megapixels; make it smaller first"
-
-
 def _damaged(error: Exception) -> str:
     detail = " ".join(str(error).split())[:100] or type(error).__name__
     return f"is damaged or cut short ({detail}); fetch or export it again"
-
-
-def _read_trouble(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file; check the name"
-    if isinstance(error, IsADirectoryError):
-        return "is a folder where a picture file is wanted; name a file in it"
-    if isinstance(error, PermissionError):
-        return "may not be read; change its permissions"
-    return f"cannot be read ({error.strerror or error}); check the disk"
-
-
-def _write_trouble(error: OSError) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "may not be written; choose another folder or change its permissions"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "cannot be written, the disk is full; free some space or choose another folder"
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
-        return "cannot be written, a file stands where a folder should be or the reverse"
-    return f"cannot be written ({error.strerror or error})"

@@ -60,7 +60,6 @@ def test_lossless_pictures_come_back_exactly(tmp_path, suffix):
     found = pictures.read(tmp_path / f"a{suffix}")
     assert np.array_equal(found.rgb, rgb)
     assert found.alpha is None and found.icc is None
-    assert found.path == tmp_path / f"a{suffix}"
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "L", "1"])
@@ -318,7 +317,7 @@ def test_write_makes_the_folder_and_replaces(tmp_path):
 
 @pytest.mark.parametrize("name", ["a", "a.gif", "a.txt"])
 def test_unknown_suffix(tmp_path, name):
-    with pytest.raises(PictureError, match=r"use one of \.jpg"):
+    with pytest.raises(PictureError, match=r"can be written: \.jpg"):
         pictures.write(tmp_path / name, noise(4, 4))
     assert list(tmp_path.iterdir()) == []
 
@@ -346,7 +345,7 @@ def test_write_below_a_file_or_onto_a_folder(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
     for path in (tmp_path / "file" / "a.png", tmp_path / "folder.png"):
-        with pytest.raises(PictureError, match="stands where"):
+        with pytest.raises(PictureError, match="meets a file or folder"):
             pictures.write(path, noise(4, 4))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.png"]
 
