@@ -14,12 +14,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import tiny
 from bs4 import BeautifulSoup
 
+from colorlib.batch import pages
+
 ROOT = Path(__file__).parents[1]
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+KNOWN = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, KNOWN)), "")
 PROBE = """
 <script>
 const errors = [];
@@ -51,18 +53,11 @@ def soup_of(page: Path) -> BeautifulSoup:
     return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
 
 
-def pages_of(site: Path) -> list[Path]:
-    return sorted(site.rglob("*.html"))
-
-
-def test_there_is_a_site(site):
-    names = {page.relative_to(site).as_posix() for page in pages_of(site)}
-    assert {"index.html", "claims.html"} <= names and len(names) > 3
-
-
-def test_every_link_leads_somewhere(site):
+def test_there_is_a_site_and_every_link_leads_somewhere(site):
+    found = {page.relative_to(site).as_posix() for page in site.rglob("*.html")}
+    assert {"index.html", "claims.html"} <= found and len(found) > 3
     lost = []
-    for page in pages_of(site):
+    for page in site.rglob("*.html"):
         for element in soup_of(page).find_all(["a", "img"]):
             address = element.get("href") or element.get("src") or ""
             if re.match(r"(https?|mailto|data):", address):
@@ -76,7 +71,7 @@ def test_every_link_leads_somewhere(site):
 
 
 def test_headings_descend_one_level_at_a_time(site):
-    for page in pages_of(site):
+    for page in site.rglob("*.html"):
         soup = soup_of(page)
         levels = [int(h.name[1]) for h in soup.find_all(re.compile("^h[1-6]$"))]
         assert levels[0] == 1 and levels.count(1) == 1, page
@@ -94,7 +89,8 @@ def browse(page: Path, width: int, profile: Path) -> dict:
     command = [BROWSER, *options, probed.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     probed.unlink()
-    return json.loads(BeautifulSoup(done.stdout, "html.parser").html["data-seen"])
+    shown = BeautifulSoup(done.stdout, "html.parser").html
+    return {"page": shown, **json.loads(shown["data-seen"])}
 
 
 needs_browser = pytest.mark.skipif(not BROWSER, reason="no Chromium here; .ci/run installs it")
@@ -110,9 +106,23 @@ def test_the_probe_sees_what_is_wrong(tmp_path):
 
 
 @needs_browser
+def test_a_slider_works_on_a_page_that_may_fetch_nothing(tmp_path):
+    script = """const b = document.querySelector(".slider b"); b.textContent = "moved";
+    addEventListener("securitypolicyviolation", () => b.textContent += ", not fetched");
+    fetch("http://127.0.0.1:9/").catch(() => 0)"""
+    html = f'<div class="slider"><b>still</b><script>{script}</script></div>'
+    shown = {"output_type": "display_data", "metadata": {}, "data": {"text/html": html}}
+    notebook = tiny.notebook("# T", "slider()")
+    notebook["cells"][1]["outputs"] = [shown]
+    tiny.keep(tmp_path / "notebook.ipynb", notebook)
+    seen = browse(pages.render(tmp_path), 500, tmp_path / "profile")
+    assert seen["page"].b.string == "moved, not fetched" and seen["errors"] == []
+
+
+@needs_browser
 @pytest.mark.parametrize("width", [500, 1280])
 def test_a_browser_shows_every_page_without_an_error(site, tmp_path, width):
-    for page in pages_of(site):
+    for page in sorted(site.rglob("*.html")):
         seen = browse(page, width, tmp_path)
         assert seen["pictures"] == len(soup_of(page).find_all("img"))
         assert (seen["errors"], seen["broken"]) == ([], []), page
