@@ -1,6 +1,6 @@
 """`python -m colorlib` is the command `colorlib`."""
 
-from colorlib.cli import main
+from colorlib.batch.cli import main
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,10 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
-from colorlib import cli, datasets, downloads, reproduce
-from colorlib.reproduce import stamps, worker
+import colorlib
+from colorlib import datasets, downloads
+from colorlib.batch import cli
+from colorlib.batch import run as runner
 
 PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
 
@@ -24,35 +25,54 @@ def project(tmp_path, monkeypatch):
     """Two notebooks whose execution is played; the second fails on `seed` 7."""
     monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stamps, "_modules", list)
-    for name in ("01_good", "02_other"):
+    monkeypatch.setattr(colorlib, "__file__", str(tmp_path / "colorlib" / "__init__.py"))
+    for name in ("01_good", "02_other", "studies/01_good"):
         tiny.write(tmp_path, name, "# Title", PARAMETERS)
 
-    def execute(running):
-        if running.task.parameters.get("seed") == 7 and running.task.name == "02_other":
-            raise reproduce.RunError("in 'Data': ValueError: seven")
-        (running.task.partial / "notebook.ipynb").write_text(json.dumps(tiny.notebook("# Title")))
+    tiny.keep(tmp_path / "notebooks/params/limits.yml", {"common": {"seed": [0, None]}})
 
-    monkeypatch.setattr(worker.Running, "execute", execute)
+    def execute(each, environ):
+        if each.task.parameters.get("seed") == 7 and each.name == "02_other":
+            raise runner.RunError("in 'Data': ValueError: seven")
+        tiny.keep(each.task.beside("partial") / "notebook.ipynb", tiny.notebook("# Title"))
+
+    monkeypatch.setattr(runner, "execute", execute)
     return tmp_path
 
 
-def colorlib(*words):
+def call(*words):
     return CliRunner().invoke(cli.main, words)
 
 
 def test_run_says_what_became_of_each(project):
-    result = colorlib("run", "--profile", "smoke")
+    result = call("run", "--profile", "smoke")
     assert result.exit_code == 0, result.output
     assert "01_good   finished" in result.stdout
     assert "2 notebooks, 0 not done" in result.stdout
     assert (project / "reports/index.html").exists()
-    assert "skipped" in colorlib("run", "01", "--profile", "smoke").stdout
-    assert "finished" in colorlib("run", "01", "--profile", "smoke", "--force").stdout
+    assert "skipped" in call("run", "01", "--profile", "smoke").stdout
+    assert "finished" in call("run", "01", "--profile", "smoke", "--force").stdout
+
+
+def test_studies_are_run_when_asked_for(project):
+    result = call("run", "--studies", "--profile", "smoke")
+    assert result.exit_code == 0 and "studies/01_good  finished" in result.stdout
+    assert (project / "reports/smoke/studies/01_good/index.html").exists()
+    assert "skipped" in call("run", "studies/01", "--profile", "smoke").stdout
+
+
+def test_a_real_command_line_is_executed_again_with_the_fast_environment(monkeypatch):
+    calls = []
+    monkeypatch.setattr(cli.speed, "re_execute", lambda: calls.append(sys.argv))
+    monkeypatch.setattr(sys, "argv", ["colorlib", "--version"])
+    assert call("--version").exit_code == 0 and not calls
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert calls == [["colorlib", "--version"]]
 
 
 def test_a_failure_is_in_the_table_and_in_the_exit_status(project):
-    result = colorlib("run", "-p", "seed", "7", "-p", "rate", "1e-3")
+    result = call("run", "-p", "seed", "7", "-p", "rate", "1e-3")
     assert result.exit_code == 1
     assert "01_good   finished" in result.stdout
     failed = next(line for line in result.stdout.splitlines() if line.startswith("02_other"))
@@ -61,7 +81,7 @@ def test_a_failure_is_in_the_table_and_in_the_exit_status(project):
 
 
 def test_a_dry_run_writes_nothing(project):
-    result = colorlib("run", "--dry-run")
+    result = call("run", "--dry-run")
     assert result.exit_code == 0
     assert "would run  3 min 0 s  new" in result.stdout
     assert not (project / "reports").exists()
@@ -70,62 +90,64 @@ def test_a_dry_run_writes_nothing(project):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["run", "09"], "unknown notebook '09'; known: 01_good, 02_other"),
-        (["run", "01", "-p", "sed", "1"], "01_good: unknown parameter 'sed'; did you mean 'seed'?"),
+        (["run", "09"], "unknown notebook '09'; known: 01_good, 02_other, studies/01_good"),
+        (["run", "01", "-p", "sed", "1"], "unknown parameter 'sed'; did you mean 'seed'?"),
         (["run", "01", "-p", "seed", "x"], "01_good: seed = 'x': must be int, is str"),
-        (["compare", "03"], "unknown notebook '03'; known: 01_good, 02_other"),
+        (["run", "01", "-p", "seed", "-1"], "01_good: seed = -1: must be at least 0"),
+        (["run", "--studies", "02"], "unknown notebook 'studies/02'; known: "),
+        (["compare", "03"], "unknown notebook '03'; known: 01_good, 02_other, studies/01_good"),
         (["data", "get", "imagenet"], "'imagenet' is not a set to download; known: "),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line(project, words, line):
-    result = colorlib(*words)
+    result = call(*words)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"colorlib: {line}")
+    assert result.stderr.startswith("colorlib: ") and line in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not (project / "reports").exists()
 
 
 def test_click_refuses_the_rest(project):
-    assert colorlib("run", "--profile", "big").exit_code == 2
-    assert colorlib("run", "--jobs", "0").exit_code == 2
-    assert colorlib("dance").exit_code == 2
+    assert call("run", "--profile", "big").exit_code == 2
+    assert call("run", "--jobs", "0").exit_code == 2
+    assert call("dance").exit_code == 2
 
 
 def test_a_bug_is_not_dressed_up(project, monkeypatch):
-    monkeypatch.setattr(reproduce, "plan", lambda *_: 1 / 0)
-    assert isinstance(colorlib("run").exception, ZeroDivisionError)
+    monkeypatch.setattr(runner, "run", lambda *_, **__: 1 / 0)
+    assert isinstance(call("run").exception, ZeroDivisionError)
 
 
 def test_status_lists_the_reports(project):
-    assert "there is no report yet" in colorlib("status").stdout
-    colorlib("run", "01", "--profile", "smoke")
-    line = colorlib("status").stdout.splitlines()[1].split()
+    assert "there is no report yet" in call("status").stdout
+    call("run", "01", "--profile", "smoke")
+    line = call("status").stdout.splitlines()[1].split()
     assert line[:2] == ["01_good", "smoke"]
     assert line[3:] == ["today", "current"]
 
 
 def test_data_lists_the_sets(project, monkeypatch):
     rows = [
-        datasets.SetStatus("garden", True, 900, 0, "ours", "drawn"),
+        datasets.SetStatus("flowers", True, 900, 0, "ours", "embedded"),
         datasets.SetStatus("roses", False, 0, 2_000_000, "CC0", "downloads"),
     ]
     monkeypatch.setattr(datasets, "status", lambda: rows)
-    lines = colorlib("data").stdout.splitlines()
-    assert lines[1].split() == ["garden", "yes", "900", "-", "ours", "drawn"]
+    lines = call("data").stdout.splitlines()
+    assert lines[1].split() == ["flowers", "yes", "900", "-", "ours", "embedded"]
     assert lines[2].split() == ["roses", "no", "0", "2", "CC0", "downloads"]
 
 
 def test_data_get_downloads_one(project, monkeypatch):
     monkeypatch.setattr(downloads, "fetch", lambda name: project / "data" / name)
     name = next(iter(downloads.ARCHIVES))
-    assert colorlib("data", "get", name).stdout == f"{name}: {project / 'data' / name}\n"
+    assert call("data", "get", name).stdout == f"{name}: {project / 'data' / name}\n"
 
 
 def test_compare_exits_by_the_verdict(project):
-    result = colorlib("compare", "--profile", "smoke")
+    result = call("compare", "--profile", "smoke")
     assert result.exit_code == 1
     assert "nothing to compare" in result.stdout
-    shown = colorlib("compare", "--tolerances")
+    shown = call("compare", "--tolerances")
     assert shown.exit_code == 0 and "psnr" in shown.stdout
 
 
@@ -135,23 +157,24 @@ def test_colorize_is_imported_when_it_is_called(monkeypatch):
     def command(photo):
         click.echo(f"colours {photo}")
 
-    module = ModuleType("colorlib.colorizing")
+    module = ModuleType("colorlib.colorize")
     module.command = command
-    monkeypatch.setitem(sys.modules, "colorlib.colorizing", module)
-    assert colorlib("colorize", "a.jpg").stdout == "colours a.jpg\n"
-    assert "colorize" in colorlib("--help").stdout
+    monkeypatch.setitem(sys.modules, "colorlib.colorize", module)
+    assert call("colorize", "a.jpg").stdout == "colours a.jpg\n"
+    assert "colorize" in call("--help").stdout
 
 
 SLOW = ["torch", "papermill", "nbconvert", "nbformat", "fastai", "matplotlib"]
-SLOW += ["colorlib.colorizing"]
+SLOW += ["colorlib.colorize"]
 
 
 @pytest.mark.parametrize("words", ["--help", "status", "run --dry-run", "compare --tolerances"])
 def test_what_only_tells_imports_nothing_slow(project, monkeypatch, words):
-    colorlib("run", "01")
-    monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parents[1]))
+    call("run", "01")
+    monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parents[2]))
     code = (
-        f"import sys; from colorlib import cli; cli.main({words.split()}, standalone_mode=False); "
+        f"import sys; from colorlib.batch.cli import main; "
+        f"main({words.split()}, standalone_mode=False); "
         f"print([name for name in {SLOW} if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -160,4 +183,4 @@ def test_what_only_tells_imports_nothing_slow(project, monkeypatch, words):
 
 def test_help_lists_the_commands():
     for name in ("run", "status", "data", "compare", "colorize"):
-        assert f"\n  {name} " in colorlib("--help").stdout
+        assert f"\n  {name} " in call("--help").stdout

@@ -9,7 +9,7 @@ PARAMETERS = """
 profile: str = "laptop"  # which of the four
 seed: int = 0  # of everything that draws
 rate: float = 1e-4  # of learning
-data: str = "garden"  # a set or a folder
+data: str = "flowers"  # a set or a folder
 studies: list[str] = []  # which to run
 report_dir: str = ""  # where to write
 """
@@ -21,16 +21,27 @@ SCORES = {
 METRICS = {
     "notebook": "01_good",
     "profile": "smoke",
-    "data": {"name": "garden", "train": 40, "test": 12, "excluded_grey": 0},
+    "data": {"name": "flowers", "train": 40, "test": 12, "excluded_grey": 0},
     "results": {"grey_floor": SCORES, "mean_ab": SCORES, "ours": SCORES},
     "paper": {"psnr": 24.33},
-    "claims": [{"claim": "bolder", "test": "chroma", "number": 1, "verdict": "held"}],
+    "measures": {},
+    "claims": [
+        {
+            **{"claim": "bolder", "section": "4.1", "test": "chroma", "number": "1 [0, 2]"},
+            **{"verdict": "supported", "trainings": 3, "scale": "4 % of the paper's"},
+            "origin": None,
+        }
+    ],
+    "questions": [],
     "studies": {},
 }
 
 
-def notebook(*cells: str) -> dict:
-    """Build a notebook; a cell is code, markdown ("# ...") or code tagged by "%%TAG" above it."""
+def notebook(*cells: str, **about: object) -> dict:
+    """Build a notebook; a cell is code, markdown ("# ...") or code tagged by "%%TAG" above it.
+
+    about: what it says of itself in its metadata.
+    """
     built = []
     for number, source in enumerate(cells):
         source, tags = source.strip("\n"), []
@@ -41,12 +52,19 @@ def notebook(*cells: str) -> dict:
         if source.startswith("#"):
             cell = {"cell_type": "markdown"}
         built.append({**cell, "id": f"c{number}", "metadata": {"tags": tags}, "source": source})
-    return {"cells": built, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    metadata = {"colorlib": about} if about else {}
+    return {"cells": built, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
-def write(root: Path, name: str, *cells: str) -> Path:
+def write(root: Path, name: str, *cells: str, **about: object) -> Path:
     """Write a tiny notebook into a project."""
     file = root / "notebooks" / f"{name}.ipynb"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(notebook(*cells)))
+    file.write_text(json.dumps(notebook(*cells, **about)))
     return file
+
+
+def keep(file: Path, content: object) -> None:
+    """Write JSON where it belongs."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))

@@ -4,42 +4,42 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import click
 
 import colorlib
 from colorlib import files, notebooks
+from colorlib.batch import speed
 
 PROFILE = click.Choice(notebooks.PROFILES)
+COLORIZE = "Colour photographs, with a trained notebook or after a reference."
 
 
-class LazyGroup(click.Group):
-    """A group that imports some commands only when they are called, and says errors in one line."""
+class Commands(click.Group):
+    """A group that imports `colorize` only when it is called, and says errors in one line."""
 
-    lazy: ClassVar = {
-        "colorize": (
-            "colorlib.colorize",
-            "Colour photographs, with a trained notebook or after a reference.",
-        )
-    }
+    def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
+        """Run the command line; a real one with the environment that is fast."""
+        if args is None:
+            speed.re_execute()
+        return super().main(args, *more, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the commands in the order of the day, the lazy ones last."""
-        return [*self.commands, *self.lazy]
+        """List the commands in the order of the day."""
+        return [*self.commands, "colorize"]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import the module of a lazy command and take its `command`."""
-        if name in self.lazy:
-            return importlib.import_module(self.lazy[name][0]).command
+        """Import what colours photographs when it is called: it is slow."""
+        if name == "colorize":
+            return importlib.import_module("colorlib.colorize").command
         return super().get_command(ctx, name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing the lazy ones."""
+        """Write the list of commands without importing the slow one."""
         own = [(name, c.get_short_help_str(80)) for name, c in self.commands.items()]
         with formatter.section("Commands"):
-            formatter.write_dl([*own, *((name, text) for name, (_, text) in self.lazy.items())])
+            formatter.write_dl([*own, ("colorize", COLORIZE)])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Turn every error that colorlib words itself into that text and exit status 2."""
@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
             ctx.exit(2)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(colorlib.__version__, prog_name="colorlib")
 def main() -> None:
     """Run, read and check five papers on colouring grey pictures."""
@@ -60,6 +60,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[NOTEBOOK ...]")
+@click.option("--studies", is_flag=True, help="Run the notebooks of studies, not the lessons.")
 @click.option("--profile", type=PROFILE, default="laptop", show_default=True)
 @click.option(
     "-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; repeatable."
@@ -69,39 +70,35 @@ def main() -> None:
 )
 @click.option("--force", is_flag=True, help="Run also what is unchanged.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run and what it takes.")
-def run(
-    names: tuple[str, ...],
-    profile: str,
-    pairs: tuple[tuple[str, str], ...],
-    jobs: int,
-    force: bool,
-    dry_run: bool,
-) -> None:
-    """Run notebooks (all, or NOTEBOOK: "03" will do) and write their reports."""
-    from colorlib import reproduce
+def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> None:
+    """Run notebooks (all lessons, or NOTEBOOK: "03" will do) and write their reports."""
+    from colorlib.batch import run as runner
 
-    outcomes = reproduce.run(names, profile, dict(pairs), jobs, force, dry_run)
-    click.echo(reproduce.table(outcomes))
+    kind = "studies" if studies else "lessons"
+    runs = runner.run(names, parameters=dict(pairs), kind=kind, **options)
+    rows = [
+        (r.name, r.state, files.duration(r.seconds) if r.seconds else "-", r.note) for r in runs
+    ]
+    click.echo(columns([("notebook", "state", "time", ""), *rows]))
+    bad, seconds = sum(not r.good for r in runs), sum(r.seconds for r in runs)
+    click.echo(f"{len(runs)} notebooks, {bad} not done, {files.duration(seconds)} of running")
     reports = files.root() / "reports"
-    made = [Path(outcome.report) for outcome in outcomes if outcome.state == "finished"]
-    if any(reports in report.parents for report in made):
-        from colorlib import ledger, pages
+    if any(r.state == "finished" and reports in r.task.report.parents for r in runs):
+        from colorlib.batch import pages, results
 
-        ledger.render(reports)
+        results.render_claims(reports)
         click.echo(f"read them: {pages.render_index(reports)}")
-    if not all(outcome.good for outcome in outcomes):
+    if bad:
         sys.exit(1)
 
 
 @main.command()
 def status() -> None:
     """List the reports: their age, and whether the code has moved on."""
-    from colorlib import reproduce
+    from colorlib.batch import stamps
 
-    rows = [("notebook", "profile", "made", "age", "code"), *reproduce.status()]
-    click.echo(
-        reproduce.columns(rows) if rows[1:] else "there is no report yet: colorlib run makes them"
-    )
+    rows = [("notebook", "profile", "made", "age", "code"), *stamps.status()]
+    click.echo(columns(rows) if rows[1:] else "there is no report yet: colorlib run makes them")
 
 
 @main.group(invoke_without_command=True)
@@ -109,7 +106,13 @@ def status() -> None:
 def data(ctx: click.Context) -> None:
     """List the data sets; `colorlib data get NAME` downloads one."""
     if ctx.invoked_subcommand is None:
-        click.echo(_data_table())
+        from colorlib import datasets
+
+        rows = [("data set", "here", "pictures", "MB", "licence", "")]
+        for s in datasets.status():
+            here, size = ("yes" if s.present else "no"), f"{s.bytes / 1e6:.0f}" if s.bytes else "-"
+            rows.append((s.name, here, str(s.pictures), size, s.licence, s.how))
+        click.echo(columns(rows))
 
 
 @data.command("get")
@@ -124,16 +127,6 @@ def data_get(name: str) -> None:
     click.echo(f"{name}: {downloads.fetch(name)}")
 
 
-def _data_table() -> str:
-    from colorlib import datasets, reproduce
-
-    rows = [("data set", "here", "pictures", "MB", "licence", "")]
-    for s in datasets.status():
-        size = f"{s.bytes / 1e6:.0f}" if s.bytes else "-"
-        rows.append((s.name, "yes" if s.present else "no", str(s.pictures), size, s.licence, s.how))
-    return reproduce.columns(rows)
-
-
 @main.command()
 @click.argument("names", nargs=-1, metavar="[NOTEBOOK ...]")
 @click.option("--profile", type=PROFILE, default="laptop", show_default=True)
@@ -142,7 +135,7 @@ def _data_table() -> str:
 @click.option("--tolerances", "show", is_flag=True, help="Only print the tolerances, with reasons.")
 def compare(names: tuple[str, ...], profile: str, mine: str, against: str, show: bool) -> None:
     """Hold my runs against the committed ones, metric by metric."""
-    from colorlib import compare as comparing
+    from colorlib.batch import compare as comparing
 
     if show:
         click.echo(comparing.tolerances())
@@ -157,10 +150,13 @@ def compare(names: tuple[str, ...], profile: str, mine: str, against: str, show:
 @click.option("-o", "--output", default="build/student", show_default=True, metavar="FOLDER")
 def student(output: str) -> None:
     """Write the project without the exercises' solutions, to hand out."""
-    from colorlib import teaching
+    from colorlib.batch import teaching
 
     click.echo(f"to hand out: {teaching.hand_out(output)}")
 
 
-if __name__ == "__main__":
-    main()
+def columns(rows: list[tuple[str, ...]]) -> str:
+    """Lay rows of text out in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

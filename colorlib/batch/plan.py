@@ -1,0 +1,161 @@
+"""What would run: strict parameters, the order, and what a run takes, before a file is touched."""
+
+from __future__ import annotations
+
+import glob
+import graphlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from colorlib import files, notebooks
+from colorlib.files import read_json
+
+NO_PATHS = ("profile", "device", "precision", "report_dir", "show")
+GUESSES = {"smoke": 30, "laptop": 180, "overnight": 5 * 3600, "paper": 8 * 3600}  # seconds
+
+
+class RunError(Exception):
+    """What keeps one notebook from being run or published; one line."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One notebook to run, as plain data."""
+
+    name: str
+    profile: str
+    parameters: dict[str, Any]  # all that differ from the notebook's own, without report_dir
+    report: Path
+    reads: tuple[str, ...] = ()  # the notebooks whose reports it reads: it comes after them
+    alone: bool = False  # it measures speed: nothing runs beside it
+
+    def beside(self, kind: str) -> Path:
+        """Return a hidden neighbour of the report; it is executed into the one called partial."""
+        return self.report.parent / f".{self.report.name}.{kind}"
+
+
+def plan(
+    names: Iterable[str] = (),
+    profile: str = "laptop",
+    parameters: dict[str, Any] | None = None,
+    kind: str = "lessons",
+) -> list[list[Task]]:
+    """Check all that was asked for at once; return the tasks in groups that run one by one."""
+    if profile not in notebooks.PROFILES:
+        known = ", ".join(notebooks.PROFILES)
+        raise notebooks.NotebookError(f"unknown profile '{profile}'; known: {known}")
+    folder = "studies/" if kind == "studies" else ""
+    wanted = [notebooks.full_name(folder + name.removeprefix(folder)) for name in names]
+    tasks, problems = {}, []
+    for name in wanted or notebooks.names(kind):
+        try:
+            tasks[name] = _task(name, profile, parameters or {})
+        except notebooks.NotebookError as error:
+            problems.append(str(error))
+    if len({task.report for task in tasks.values()}) < len(tasks):
+        problems.append("one report_dir cannot hold several notebooks")
+    if not tasks and not problems:
+        problems.append(f"there are no {kind} in {files.root() / 'notebooks'}")
+    if problems:
+        raise notebooks.ParameterError("\n".join(problems))
+    return list(_groups(tasks))
+
+
+def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
+    given, known = dict(parameters), notebooks.parameters(name)
+    for key in given.keys() & known.keys():
+        if isinstance(given[key], str):
+            given[key] = notebooks.from_text(known[key], given[key])
+    if given.get("profile", profile) != profile:
+        raise notebooks.ParameterError(f"{name}: the profile is chosen with --profile, not with -p")
+    values = {**notebooks.profile_parameters(name, profile), **given, "profile": profile}
+    values = notebooks.check_values(name, {"report_dir": "", **values})
+    chosen = os.path.expanduser(values.pop("report_dir"))
+    for key, text in _texts(values):
+        if "/" in text and not _found(text):
+            missing = f"{key} = {text!r}: there is no such file or folder"
+            raise notebooks.ParameterError(f"{name}: {missing}")
+    report = Path(os.path.abspath(chosen or files.root() / "reports" / profile / name))
+    about = read_json(notebooks.path(name)).get("metadata", {}).get("colorlib", {})
+    reads = tuple(map(notebooks.full_name, about.get("reads", ())))
+    return Task(name, profile, values, report, reads, about.get("alone", False))
+
+
+def _groups(tasks: dict[str, Task]) -> Iterator[list[Task]]:
+    """Give notebooks after those whose reports they read, and what must be alone last."""
+    order = graphlib.TopologicalSorter({name: task.reads for name, task in tasks.items()})
+    order.prepare()
+    while order.is_active():
+        ready = order.get_ready()
+        order.done(*ready)
+        if group := [tasks[n] for n in sorted(ready) if n in tasks and not tasks[n].alone]:
+            yield group
+    yield from ([task] for task in tasks.values() if task.alone)
+
+
+def named_paths(task: Task) -> dict[str, Path]:
+    """Find the files, folders and glob patterns that the parameters name, by their text.
+
+    Sets that are downloaded by name are none: they may come while a notebook runs.
+    """
+    from colorlib import downloads
+
+    own = {key: parameter.default for key, parameter in notebooks.parameters(task.name).items()}
+    texts = {text for _, text in _texts({**own, **task.parameters})} - {*downloads.ARCHIVES}
+    return {text: path for text in sorted(texts) if (path := _found(text))}
+
+
+def _texts(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give every text that may name a path, the members of lists one by one."""
+    for key, value in values.items():
+        for member in value if isinstance(value, list) else [value]:
+            if key not in NO_PATHS and isinstance(member, str):
+                yield from ((key, part.strip()) for part in member.split(",") if part.strip())
+
+
+def _found(text: str) -> Path | None:
+    """Return where a text leads from the present folder or the data's; None when nowhere.
+
+    A photograph among the embedded sets may be named without its suffix: flowers/tff_rose-1.
+    """
+    places = (Path.cwd(), files.data_root(), files.root() / "data")
+    paths = [place / os.path.expanduser(text) for place in places]
+    if "/" in text:
+        paths += [Path(f"{glob.escape(str(path))}.*") for path in paths]
+    return next((path for path in paths if matches(path)), None)
+
+
+def matches(path: Path) -> list[Path]:
+    """List what a path names: itself, or the files of a glob pattern."""
+    if os.path.exists(path):
+        return [path]
+    found = glob.glob(str(path), recursive=True) if glob.has_magic(str(path)) else []
+    return sorted(Path(name) for name in found if os.path.isfile(name))
+
+
+class Expectation(NamedTuple):
+    """What a run takes; where nothing was measured, memory is 0 and the seconds are a guess."""
+
+    seconds: float
+    memory: float  # MiB
+    source: str
+
+
+def expectation(task: Task) -> Expectation:
+    """Look up what the last run of this profile took, here or where the report was made."""
+    for report in (task.report, files.root() / "reports" / task.profile / task.name):
+        run = read_json(report / "run.json")
+        with_memory = run.get("memory_mib") if isinstance(run.get("memory_mib"), dict) else {}
+        seconds, memory = (_number(v) for v in (run.get("wall_seconds"), with_memory.get("host")))
+        if seconds:
+            date = str(run.get("date") or "")[:10] or "an earlier day"
+            return Expectation(seconds, memory, f"as on {date}")
+    return Expectation(GUESSES[task.profile], 0.0, "a guess, never run yet")
+
+
+def _number(value: Any) -> float:
+    fits = isinstance(value, (int, float)) and 0 <= value < 1e9  # NaN does not
+    return float(value) if fits else 0.0

@@ -1,0 +1,128 @@
+"""What would run: strict parameters, ranges and paths, the order, and what a run takes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import tiny
+
+from colorlib import notebooks
+from colorlib.batch.plan import expectation, named_paths, plan
+
+PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """One lesson and its studies."""
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path.resolve()))
+    monkeypatch.delenv("COLORLIB_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    tiny.write(tmp_path, "01_good", "# Good", PARAMETERS)
+    tiny.write(tmp_path, "studies/01_good", "# Studies", PARAMETERS)
+    return tmp_path.resolve()
+
+
+def names(groups):
+    return [[task.name for task in group] for group in groups]
+
+
+def refusal(*given, **more):
+    with pytest.raises(notebooks.NotebookError) as caught:
+        plan(*given, **more)
+    return str(caught.value).splitlines()
+
+
+def test_all_that_is_wrong_is_said_at_once(project):
+    (project / "notebooks/params").mkdir()
+    (project / "notebooks/params/limits.yml").write_text("01_good:\n  rate: [0, 1]\n")
+    tiny.write(project, "02_other", "# Other", PARAMETERS.replace("rate", "ratio"))
+    lines = refusal([], "smoke", {"rate": "-1", "sede": 3, "data": "no/where"})
+    for words in (
+        "rate = -1.0: must be at least 0",
+        "unknown parameter 'sede'; did you mean 'seed'?",
+    ):
+        assert any(line.startswith("01_good: ") and words in line for line in lines)
+    assert any("unknown parameter 'rate'; did you mean 'ratio'?" in line for line in lines)
+    assert "rate = 'fast': must be float" in refusal(["01"], "smoke", {"rate": "fast"})[0]
+    assert refusal([], "big") == ["unknown profile 'big'; known: smoke, laptop, overnight, paper"]
+    assert "not with -p" in refusal(["01"], "smoke", {"profile": "paper"})[0]
+    assert refusal(["01", "02"], parameters={"report_dir": "x"}) == [
+        "one report_dir cannot hold several notebooks"
+    ]
+
+
+@pytest.mark.parametrize("text", ["no/where", "flowers/none", "~/no such folder/*.jpg"])
+def test_a_path_that_leads_nowhere_is_refused(project, text):
+    (project / "data/flowers").mkdir(parents=True)
+    (project / "data/flowers/rose.jpg").write_bytes(b"")
+    given = {"data": f"flowers,{text}"}
+    assert refusal(["01"], parameters=given) == [
+        f"01_good: data = {text!r}: there is no such file or folder"
+    ]
+    for there in ("flowers/rose", "flowers/rose.jpg", "flowers/*.jpg", "data/flowers", "name"):
+        assert plan(["01"], parameters={"data": there})
+
+
+def test_values_come_from_the_command_the_profile_and_the_notebook_in_turn(project):
+    folder = project / "notebooks/params/overnight"
+    folder.mkdir(parents=True)
+    (folder / "01_good.yml").write_text("seed: 4\nprofile: overnight")
+    [[task]] = plan(["01"], "overnight", {"rate": "1e-3"})
+    assert task.parameters == {"seed": 4, "rate": 0.001, "profile": "overnight"}
+    assert plan(["01"], "overnight", {"seed": 5})[0][0].parameters["seed"] == 5
+    assert plan(["01"])[0][0].parameters == {"profile": "laptop"}
+    (folder / "01_good.yml").write_text("rate: 1e-4")
+    assert "overnight/01_good.yml: rate = '1e-4'" in refusal(["01"], "overnight")[0]
+
+
+def test_studies_run_where_they_are_asked_for(project):
+    assert names(plan()) == [["01_good"]]
+    assert names(plan(kind="studies")) == [["studies/01_good"]]
+    assert names(plan(["01"], kind="studies")) == [["studies/01_good"]]
+    [[task]] = plan(["studies/01"], "smoke")
+    assert task.report == project / "reports/smoke/studies/01_good"
+    assert task.beside("partial") == project / "reports/smoke/studies/.01_good.partial"
+
+
+def test_the_report_can_be_put_elsewhere(project):
+    [[task]] = plan(["01"], parameters={"report_dir": "mine/../other/."})
+    assert task.report == project / "other" and "report_dir" not in task.parameters
+
+
+def test_notebooks_come_after_those_they_read_and_speed_comes_last(project):
+    tiny.write(project, "06_side", "# All", PARAMETERS, reads=["01_good", "07_all"])
+    tiny.write(project, "07_all", "# All", PARAMETERS, reads=["01_good"])
+    tiny.write(project, "02_speed", "# Speed", PARAMETERS, alone=True)
+    tiny.write(project, "03_other", "# Other", PARAMETERS)
+    assert names(plan()) == [["01_good", "03_other"], ["07_all"], ["06_side"], ["02_speed"]]
+    assert names(plan(["06", "03"])) == [["03_other"], ["06_side"]]
+
+
+def test_paths_are_found_here_and_among_the_data(project):
+    for place in ("data/flowers", "data/flower_photos", "mine"):
+        (project / place).mkdir(parents=True)
+    (project / "data/flowers/rose.jpg").write_bytes(b"")
+    given = {"data": "flowers, mine, flower_photos, nothing", "studies": ["flowers/rose"]}
+    [[task]] = plan(["01"], parameters=given)
+    found = named_paths(task)
+    assert sorted(found) == ["flowers", "flowers/rose", "mine"]  # a download may come meanwhile
+    assert found["flowers"] == project / "data/flowers"
+
+
+@pytest.mark.parametrize(
+    ("run", "seconds", "memory", "source"),
+    [
+        ({"wall_seconds": 8, "date": "2025-01-02T03"}, 8, 0, "as on 2025-01-02"),
+        ({"wall_seconds": 8.5, "memory_mib": {"host": 512.0}}, 8.5, 512, "as on an earlier day"),
+        ({}, 180, 0, "a guess, never run yet"),
+        ({"wall_seconds": math.nan, "memory_mib": 3}, 180, 0, "a guess, never run yet"),
+        ({"wall_seconds": [1], "memory_mib": {"host": "x"}}, 180, 0, "a guess, never run yet"),
+        ({"wall_seconds": math.inf}, 180, 0, "a guess, never run yet"),
+        ([], 180, 0, "a guess, never run yet"),
+    ],
+)
+def test_a_run_is_expected_to_take_what_the_last_took(project, run, seconds, memory, source):
+    tiny.keep(project / "reports/laptop/01_good/run.json", run)
+    assert expectation(plan(["01"])[0][0]) == (seconds, memory, source)
