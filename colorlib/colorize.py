@@ -12,14 +12,15 @@ What a file of weights says of itself (`training.read_info`) is heeded: with a "
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
+import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from types import ModuleType
 
@@ -29,7 +30,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from colorlib import color, datasets, files, machine, notebooks, pictures, training
+from colorlib import color, files, machine, notebooks, pictures, training
 
 Painter = Callable[..., np.ndarray]  # of a picture; `seed` chooses a version where draws differ
 
@@ -54,51 +55,43 @@ class Outcome:
 def find_weights(name: str, row: str, insist: bool = True) -> Path:
     """Return the weights of a notebook's row from its best run; or say what to run first.
 
-    Unless we insist on the row, the committed model counts too, whatever row it is: after the
-    runs, but before what has only seen drawn pictures.
+    Unless we insist on the row, the committed model counts too, whatever row it is.
     """
     folders = [files.root() / "reports" / profile / name / "weights" for profile in PROFILES]
     folders.append(MODELS / name)
     places = [folder / f"{row}.safetensors" for folder in folders]
-    if not insist:
-        places += sorted(folders[-1].glob("*.safetensors"))
-    found = [place for place in places if place.is_file()]
-    if found:
-        return found[0] if insist else min(found, key=_knows_drawings_only)
+    places += [] if insist else sorted(folders[-1].glob("*.safetensors"))
+    if found := [place for place in places if place.is_file()]:
+        return found[0]
     if there := sorted({file.stem for folder in folders for file in folder.glob("*.safetensors")}):
-        raise ColorizeError(
-            f"no trained row '{row}' of {name}; there is {', '.join(there)} (--row)"
-        )
-    raise ColorizeError(
-        f"no trained weights of {name} yet; run `python -m colorlib run {name}` first, "
-        "or give a file with --weights"
-    )
+        known = ", ".join(there)
+        raise ColorizeError(f"no trained row '{row}' of {name}; there is {known} (--row)")
+    first = f"run `python -m colorlib run {name}` first, or give a file with --weights"
+    raise ColorizeError(f"no trained weights of {name} yet; {first}")
 
 
-def _knows_drawings_only(file: Path) -> bool:
-    return training.read_info(file).get("data") == "garden"
-
-
-def halve(file: str | Path, target: str | Path, data: str) -> float:
-    """Write a model's weights as float16, which is how a model of `models/` is made.
-
-    data: what the file shall say it was trained on. Returns by how many levels (of 255) a colour
-    of the embedded photos changes at most; a whole level is refused.
-    """
+def load_model(notebook: ModuleType, name: str, file: Path, here: machine.Machine) -> tuple:
+    """Return the model in a file of weights, and its info; what cannot paint is refused."""
     info = training.read_info(file)
-    notebook = notebooks.load(info["notebook"])
-    whole = notebook.load_model(file)
-    halved = copy.deepcopy(whole)
-    for weight in halved.parameters():
-        weight.data = weight.data.half().float()
-    here = machine.prepare("cpu", "fp32")
-    greys = [lightness_of(datasets.photo(name), here) for name in datasets.PHOTOS]
-    painted = ([notebook.colorize(model, grey) for model in (whole, halved)] for grey in greys)
-    change = 255 * torch.stack([(one - other).abs().max() for one, other in painted]).max().item()
-    if not change < 1:  # nor may it be NaN
-        raise ColorizeError(f"{file}: float16 changes a colour by {change:.2f} of 255 levels")
-    training.save_weights(target, whole, info | {"data": data}, half=True)
-    return change
+    if info.get("notebook") != name or "build" not in info:
+        whose = info.get("notebook", "an unknown network")
+        raise ColorizeError(f"{file}: weights of {whose}, not of {name}; give other --weights")
+    try:
+        model = notebook.load_model(file, here.device)
+        np.reshape(info.get("target", np.zeros(64)), (8, 8)).astype(float)
+    except training.WeightsError:
+        raise
+    except Exception as error:  # a header may say anything, and mislead any network
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:100]
+        raise ColorizeError(f"{file}: fits no network of {name} ({why}); train it anew") from None
+    if not all(value.isfinite().all() for value in model.state_dict().values()):
+        raise ColorizeError(f"{file}: holds weights that are no numbers; train it anew")
+    return model, info
+
+
+def lightness_of(rgb: np.ndarray, here: machine.Machine) -> torch.Tensor:
+    """Return the L* of a picture, uint8 (H, W, 3), as (1, 1, H, W) in 0..100 on the device."""
+    return color.lightness_of(rgb).to(here.device)
 
 
 def thumbnail(lightness: torch.Tensor) -> list[list[int]]:
@@ -116,10 +109,100 @@ def colorize_picture(
     return color.to_picture(painted)
 
 
-def lightness_of(rgb: np.ndarray, here: machine.Machine) -> torch.Tensor:
-    """Return the L* of a picture, uint8 (H, W, 3), as (1, 1, H, W) in 0..100 on the device."""
-    batch = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].to(here.device)
-    return (color.to_network(batch)[0] + 1) * 50
+def choose_painter(
+    name: str, reference: str, weights: str, row: str, side: int, draws: int, device: str
+) -> Painter:
+    """Return what paints one photo: a trained model, or one that learns a reference first."""
+    notebook = notebooks.load(name)
+    _refuse_what_is_not_offered(notebook, name, reference, side, draws)
+    learns, given = hasattr(notebook, "fit_reference"), bool(weights or row)
+    options = {"side": side} if side else {}
+    if learns and given and reference:
+        raise ColorizeError("--weights hold a learned reference already; leave --reference out")
+    if learns and not given and not reference:
+        ask = "say --reference PICTURE, a photo in colour that looks like yours (or give --weights)"
+        raise ColorizeError(f"{name} learns from one picture: {ask}")
+    if learns and not given:
+        return _fitted(notebook, name, reference, machine.prepare(device), options)
+    file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW, bool(row))
+    return _trained(notebook, name, file, machine.prepare(device), options, draws)
+
+
+def _refuse_what_is_not_offered(
+    notebook: ModuleType, name: str, reference: str, side: int, draws: int
+) -> None:
+    if not hasattr(notebook, "colorize"):
+        raise ColorizeError(f"{name} trains no model that colours pictures; choose another --with")
+    known = inspect.signature(notebook.colorize).parameters
+    if reference and not hasattr(notebook, "fit_reference"):
+        raise ColorizeError(f"{name} takes no reference picture; leave --reference out")
+    if side and "side" not in known:
+        raise ColorizeError(f"{name} has no choice of side; leave --side out")
+    if draws > 1 and not {"draws", "seed"} <= known.keys():
+        raise ColorizeError(f"{name} paints a photo in one way only; leave --draws out")
+
+
+def _trained(
+    notebook: ModuleType, name: str, file: Path, here: machine.Machine, options: dict, draws: int
+) -> Painter:
+    """Paint with the weights in a file; refuse versions that could not differ."""
+    model, info = load_model(notebook, name, file, here)
+    who, data = f"{name}, {info.get('row', '')}", info.get("data", "?")
+    if draws > 1 and hasattr(notebook, "paints_versions") and not notebook.paints_versions(model):
+        one = "this model has no noise, all versions would be one; leave --draws out"
+        raise ColorizeError(f"{who}: {one}")
+    small = "the small model that comes with colorlib, trained on {}; colours are guesses"
+    line = small if MODELS in file.resolve().parents else "weights trained on {}"
+    click.echo(f"{who}: {line.format(data)}", err=True)
+
+    def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
+        here_is = thumbnail(lightness_of(rgb, here))
+        gap = np.abs(np.subtract(info.get("target", here_is), here_is)).mean()
+        if gap > 3:  # of L*: more than another size or another codec does
+            one = f"these weights paint one picture, {data}, and this is not it"
+            raise ColorizeError(f"{one}; leave --weights out")
+        return colorize_picture(notebook, model, rgb, here, **options, **version)
+
+    return paint
+
+
+def _fitted(
+    notebook: ModuleType, name: str, reference: str, here: machine.Machine, options: dict
+) -> Painter:
+    """Paint with a reference's colours; they are learned when they are needed."""
+    colours, fit = pictures.read_rgb(reference), notebook.fit_reference
+    known = inspect.signature(fit).parameters
+    given = {key: value for key, value in options.items() if key in known}
+    anew = "lightness" in known  # a training for every photo
+    takes = getattr(notebook, "FIT_TAKES", "some minutes")
+    models: list[torch.nn.Module] = []
+
+    def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
+        if anew or not models:
+            photo = {"lightness": lightness_of(rgb, here)} if anew else {}
+            models[:] = [fit(colours, here, **photo, **given)]
+        return colorize_picture(notebook, models[0], rgb, here, **options, **version)
+
+    times = f"for each photo: {takes}" if anew else f"once: {takes}"
+    click.echo(f"{name} learns the colours of {Path(reference).name} {times}", err=True)
+    return paint
+
+
+def find_photos(where: tuple[str, ...], output: Path) -> tuple[list[Path], list[Outcome]]:
+    """Return the photos that files, folders and patterns name, each once, and what named none.
+
+    What stands in an output folder below an input folder was painted here, and is no photo.
+    """
+    found, problems, output = {}, [], output.resolve()
+    for place in where:
+        below = Path(place).resolve() in output.parents
+        try:
+            for photo in pictures.find(place):
+                if not (below and output in photo.resolve().parents):
+                    found[photo] = None
+        except pictures.PictureError as error:
+            problems.append(Outcome(place, problem=str(error)))
+    return list(found), problems
 
 
 def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
@@ -129,22 +212,18 @@ def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Pa
     taken: set[str] = set()
     for photo in photos:
         name = photo.stem if stems[photo.stem.casefold()] == 1 else photo.name
-        number, free = 1, name
-        while free.casefold() in taken:
-            number += 1
-            free = f"{name}-{number}"
+        names = chain([name], (f"{name}-{number}" for number in count(2)))
+        free = next(name for name in names if name.casefold() not in taken)
         taken.add(free.casefold())
         targets[photo] = folder / (free + suffix)
     return targets
 
 
-def colorize_file(photo: Path, target: Path, overwrite: bool, paint: Painter) -> Outcome:
-    """Read, colour and write one photo; alpha and colour profile are carried over."""
-    if target.exists() and target.resolve() == photo.resolve():
-        return Outcome(str(photo), problem=f"{photo} is its own target; choose another folder")
-    if target.exists() and not overwrite:
-        return Outcome(str(photo), problem=f"{target} exists; use --overwrite or another folder")
+def colorize_file(photo: Path, target: Path, paint: Painter, kept: Callable) -> Outcome:
+    """Read, colour and write one photo, over no file that is kept; alpha and profile come along."""
     try:
+        if why := kept(target):
+            raise ColorizeError(f"{target} {why}")
         picture = pictures.read(photo)
         pictures.write(target, paint(picture.rgb), alpha=picture.alpha, icc=picture.icc)
     except pictures.PictureError as error:
@@ -158,199 +237,55 @@ def colorize_file(photo: Path, target: Path, overwrite: bool, paint: Painter) ->
     return Outcome(str(photo), written=str(target))
 
 
-def colorize_versions(
-    photo: Path, target: Path, overwrite: bool, paint: Painter, draws: int
-) -> list[Outcome]:
-    """Colour one photo once, or in several versions NAME-1, NAME-2, ..., each by its own seed."""
-    if draws == 1:
-        return [colorize_file(photo, target, overwrite, paint)]
-    outcomes: list[Outcome] = []
-    for seed in range(draws):
-        file = target.with_stem(f"{target.stem}-{seed + 1}")
-        outcomes.append(colorize_file(photo, file, overwrite, partial(paint, seed=seed)))
-        if outcomes[-1].problem:  # it would meet every further version too
-            break
-    return outcomes
+def colorize_all(
+    targets: dict[Path, Path], paint: Painter, draws: int, overwrite: bool
+) -> Iterator[Outcome]:
+    """Colour every photo once, or in versions NAME-1, NAME-2, ..., each by its own seed."""
+    originals = {photo.resolve() for photo in targets}
 
+    def kept(target: Path) -> str:
+        if target.resolve() in originals:
+            return "is itself a photo to colour; choose another folder"
+        there = os.path.exists(target) and not overwrite
+        return "exists; use --overwrite or another folder" if there else ""
 
-def find_photos(where: tuple[str, ...]) -> tuple[list[Path], list[Outcome]]:
-    """Return the photos that files, folders and patterns name, each once, and what named none."""
-    found, problems = {}, []
-    for place in where:
-        try:
-            found.update(dict.fromkeys(pictures.find(place)))
-        except pictures.PictureError as error:
-            problems.append(Outcome(place, problem=str(error)))
-    return list(found), problems
-
-
-def load_model(notebook: ModuleType, name: str, file: Path, here: machine.Machine) -> tuple:
-    """Return the model in a file of weights, and its info; another notebook's is refused."""
-    info = training.read_info(file)
-    if info.get("notebook") != name or "build" not in info:
-        whose = info.get("notebook", "an unknown network")
-        raise ColorizeError(f"{file}: weights of {whose}, not of {name}; give other --weights")
-    return notebook.load_model(file, here.device), info
-
-
-def options_for(notebook: ModuleType, name: str, reference: str, side: int, draws: int = 1) -> dict:
-    """Return the options that this notebook's `colorize` understands; refuse the others."""
-    if not hasattr(notebook, "colorize"):
-        raise ColorizeError(f"{name} trains no model that colours pictures; choose another --with")
-    known = inspect.signature(notebook.colorize).parameters
-    options = {}
-    if reference and "reference" not in known and not hasattr(notebook, "fit_reference"):
-        raise ColorizeError(
-            f"{name} takes no reference picture; leave --reference out, or choose --with 02"
-        )
-    if reference and "reference" in known:
-        options["reference"] = pictures.read_rgb(reference)
-    if side and "side" not in known:
-        raise ColorizeError(f"{name} has no choice of side; leave --side out")
-    if draws > 1 and not {"draws", "seed"} <= known.keys():
-        raise ColorizeError(f"{name} paints a photo in one way only; leave --draws out")
-    return options | ({"side": side} if side else {})
-
-
-def trained_painter(
-    notebook: ModuleType, name: str, file: Path, here: machine.Machine, options: dict, draws: int
-) -> Painter:
-    """Return what paints with the weights in a file; refuse versions that could not differ."""
-    model, info = load_model(notebook, name, file, here)
-    row, data = info.get("row", ""), info.get("data", "?")
-    if draws > 1 and hasattr(notebook, "paints_versions") and not notebook.paints_versions(model):
-        raise ColorizeError(
-            f"{name}, {row}: this model has no noise, all versions would be one; leave --draws out"
-        )
-    if MODELS in file.resolve().parents:
-        line = f"the small model that comes with colorlib, trained on {data}; colours are guesses"
-        click.echo(f"{name}, {row}: {line}", err=True)
-    else:
-        click.echo(f"{name}, {row}: weights trained on {data}", err=True)
-
-    def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
-        refuse_another_target(info, rgb, here)
-        return colorize_picture(notebook, model, rgb, here, **options, **version)
-
-    return paint
-
-
-def refuse_another_target(info: dict, rgb: np.ndarray, here: machine.Machine) -> None:
-    """Refuse a picture that is not the one that these weights can paint, if they name one."""
-    if "target" not in info:
-        return
-    gap = np.subtract(info["target"], thumbnail(lightness_of(rgb, here)))
-    if np.abs(gap).mean() > 3:  # of L*: more than another size or another codec does
-        raise ColorizeError(
-            f"these weights paint one picture, {info.get('data', 'another')}, and this is not it; "
-            "leave --weights out"
-        )
-
-
-def fitted_painter(
-    notebook: ModuleType, name: str, reference: str, here: machine.Machine, options: dict
-) -> Painter:
-    """Return what paints with a reference's colours; they are learned when they are needed."""
-    colours, fit = pictures.read_rgb(reference), notebook.fit_reference
-    known = inspect.signature(fit).parameters
-    given = {key: value for key, value in options.items() if key in known}
-    anew = "lightness" in known  # a training for every photo
-    models: list[torch.nn.Module] = []
-
-    def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
-        if anew:
-            model = fit(colours, here, lightness=lightness_of(rgb, here), **given)
-        else:
-            models[:] = models or [fit(colours, here, **given)]
-            model = models[0]
-        return colorize_picture(notebook, model, rgb, here, **options, **version)
-
-    takes = getattr(notebook, "FIT_TAKES", "some minutes")
-    how_often = "for each photo" if anew else "once"
-    click.echo(
-        f"{name} learns the colours of {Path(reference).name} {how_often}: {takes}", err=True
-    )
-    return paint
-
-
-def choose_painter(
-    notebook: ModuleType,
-    name: str,
-    reference: str,
-    weights: str,
-    row: str,
-    device: str,
-    side: int,
-    draws: int = 1,
-) -> Painter:
-    """Return what paints one photo: a trained model, or one that learns a reference first."""
-    options = options_for(notebook, name, reference, side, draws)
-    if hasattr(notebook, "fit_reference") and not (weights or row):
-        if not reference:
-            raise ColorizeError(
-                f"{name} learns from one picture: say --reference PICTURE, a photo in colour "
-                "that looks like yours (or give --weights)"
-            )
-        return fitted_painter(notebook, name, reference, machine.prepare(device), options)
-    if hasattr(notebook, "fit_reference") and reference:
-        raise ColorizeError("--weights hold a learned reference already; leave --reference out")
-    if weights:
-        file = Path(weights)
-    else:
-        file = find_weights(name, row or notebook.MAIN_ROW, insist=bool(row))
-    return trained_painter(notebook, name, file, machine.prepare(device), options, draws)
+    for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):
+        for seed in range(draws):
+            version = partial(paint, seed=seed) if draws > 1 else paint
+            file = target.with_stem(f"{target.stem}-{seed + 1}") if draws > 1 else target
+            outcome = colorize_file(photo, file, version, kept)
+            yield outcome
+            if outcome.problem:  # it would meet every further version too
+                break
 
 
 @click.command("colorize")
 @click.argument("photos", nargs=-1, required=True)
-@click.option(
-    "--with", "name", default="03", show_default=True, help="The notebook whose model paints."
-)
+@click.option("--with", "name", default="03", show_default=True, help="The notebook that paints.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--reference", default="", help="A picture to take colours from (02, 04).")
 @click.option("--weights", default="", help="A file of weights instead of the best run's.")
 @click.option("--row", default="", help="Another trained row of the notebook, as unet_gan.")
-@click.option(
-    "--side",
-    default=0,
-    type=click.IntRange(0),
-    help="Short side the network sees; 0: as it was trained.",
-)
-@click.option(
-    "--draws",
-    default=1,
-    type=click.IntRange(1, 100),
-    help="Versions of each photo, NAME-1, NAME-2, ..., from a notebook that has noise (05).",
-)
+@click.option("--side", default=0, type=click.IntRange(0), help="Short side it sees; 0: its own.")
+@click.option("--draws", default=1, type=click.IntRange(1, 100), help="Versions of a photo (05).")
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcomes as JSON.")
-def command(
-    photos, name, output, reference, weights, row, side, draws, device, jpeg, overwrite, as_json
-):
+def command(photos, name, output, draws, jpeg, overwrite, as_json, **asked):
     """Colour PHOTOS (files, folders or patterns) at full size; their own lightness is kept.
 
     Colours are guesses. Exit status: 0 all were coloured, 1 some or none were, 2 wrong use.
     """
-    name = notebooks.full_name(name)
-    notebook = notebooks.load(name)
-    paint = choose_painter(notebook, name, reference, weights, row, device, side, draws)
-    found, outcomes = find_photos(photos)
+    paint = choose_painter(notebooks.full_name(name), draws=draws, **asked)
+    found, outcomes = find_photos(photos, output)
     targets = plan_targets(found, output, ".jpg" if jpeg else ".png")
-    for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):
-        outcomes += colorize_versions(photo, target, overwrite, paint, draws)
-    report(outcomes, as_json)
-    sys.exit(0 if outcomes and not any(o.problem for o in outcomes) else 1)
-
-
-def report(outcomes: list[Outcome], as_json: bool) -> None:
-    """Print what became of every photo."""
+    outcomes += colorize_all(targets, paint, draws, overwrite)
+    problems = [outcome.problem for outcome in outcomes if outcome.problem]
     if as_json:
-        click.echo(json.dumps([asdict(o) for o in outcomes], indent=1))
-        return
-    for outcome in outcomes:
-        if outcome.problem:
-            click.echo(f"not coloured: {outcome.problem}", err=True)
-    written = sum(bool(o.written) for o in outcomes)
-    click.echo(f"{written} of {len(outcomes)} coloured")
+        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
+    else:
+        for problem in problems:
+            click.echo(f"not coloured: {problem}", err=True)
+        click.echo(f"{len(outcomes) - len(problems)} of {len(outcomes)} coloured")
+    sys.exit(0 if outcomes and not problems else 1)

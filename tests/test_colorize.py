@@ -1,460 +1,369 @@
-"""`colorlib colorize` on good, odd and bad photos, with a small model of notebook 03."""
+"""`colorlib colorize` on good, odd and bad photos, with small notebooks of its own."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image, ImageOps
 
-from colorlib import cli, color, notebooks, training
+from colorlib import color, colorize, machine, notebooks, training
+from colorlib.batch import cli
 
-NAME = "03_cgan_flowers"
+PAINTER = """%%define
+import torch
+from torch import nn
+from colorlib import color, training
+
+MAIN_ROW = "painter"
+
+def load_model(path, device="cpu"):
+    model = nn.Conv2d(1, 2, training.read_info(path)["build"]["size"], padding="same")
+    training.load_weights(path, model)
+    return model.to(device).eval()
+
+@torch.inference_mode()
+def colorize(model, grey_pictures, side=0):
+    return color.from_network(grey_pictures / 50 - 1, torch.tanh(model(grey_pictures / 50 - 1)))
+"""
+DRAWS = """%%define
+def paints_versions(model):
+    return model.bias.abs().max() > 0
+
+def colorize(model, grey_pictures, draws=1, seed=0):
+    noise = 0.3 * torch.randn(1, 2, 1, 1, generator=torch.Generator().manual_seed(seed))
+    ab = torch.tanh(model(grey_pictures / 50 - 1) + noise).detach()
+    return color.from_network(grey_pictures / 50 - 1, ab)
+"""
+FITS = """%%define
+FIT_TAKES = "a moment"
+CALLS = []
+
+def fit_reference(reference, here, side=0):
+    CALLS.append(side)
+    return color.to_network(color.as_batch(reference[None]))[1].mean((2, 3), keepdim=True)
+
+def colorize(model, grey_pictures, side=0):
+    ab = model.expand(-1, -1, *grey_pictures.shape[-2:])
+    return color.from_network(grey_pictures / 50 - 1, ab)
+"""
+ANEW = """%%define
+def fit_reference(reference, here, lightness):
+    assert lightness.min() >= 0 and lightness.max() <= 100
+    CALLS.append(tuple(lightness.shape))
+    return color.to_network(color.as_batch(reference[None]))[1].mean((2, 3), keepdim=True)
+"""
+NAME = "03_paints"
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    paper = notebooks.load(NAME)
-    torch.manual_seed(0)
-    recipe = paper.Recipe(width=4, image_size=32)
-    info = {
-        "notebook": NAME,
-        "row": "unet_gan",
-        "image_size": 32,
-        "build": paper.asdict(recipe),
-        "data": "garden",
-    }
-    file = tmp_path_factory.mktemp("weights") / "unet_gan.safetensors"
-    training.save_weights(file, paper.build_generator(recipe), info)
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path / "project"))
+    tiny.write(tmp_path / "project", NAME, PAINTER)
+    tiny.write(tmp_path / "project", "05_draws", PAINTER, DRAWS)
+    tiny.write(tmp_path / "project", "02_fits", PAINTER, FITS)
+    tiny.write(tmp_path / "project", "04_fits_anew", PAINTER, FITS, ANEW)
+    tiny.write(tmp_path / "project", "07_speed", "%%define\nMAIN_ROW = 'none'")
+    return tmp_path / "project"
+
+
+def save(file: Path, info: dict | None = None, value: float = 0.2, notebook: str = NAME) -> Path:
+    """Write weights that paint every picture in one way."""
+    model = torch.nn.Conv2d(1, 2, 1)
+    torch.nn.init.constant_(model.weight, value)
+    torch.nn.init.constant_(model.bias, value)
+    about = {"notebook": notebook, "row": "painter", "build": {"size": 1}, "data": "flowers"}
+    training.save_weights(file, model, about if info is None else about | info)
     return file
 
 
-def colorize(*arguments):
-    return CliRunner().invoke(cli.main, ["colorize", *map(str, arguments), "--with", "03"])
+@pytest.fixture
+def weights(tmp_path):
+    return save(tmp_path / "painter.safetensors")
 
 
-def photo(path, size=(60, 40), mode="RGB", **save):
+def run(*arguments, paints: str = "03") -> Result:
+    return CliRunner().invoke(cli.main, ["colorize", *map(str, arguments), "--with", paints])
+
+
+def photo(path: Path, size=(60, 40), mode="RGB", **options) -> Path:
+    path.parent.mkdir(exist_ok=True)
     values = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
-    Image.fromarray(values).convert(mode).save(path, **save)
+    Image.fromarray(values).convert(mode).save(path, **options)
     return path
 
 
-def lightness(rgb):
-    return 50 * (1 + color.to_network(torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None])[0])
+def slope(path: Path) -> np.ndarray:
+    smooth = np.linspace(30, 220, 120)[None, :, None] + np.zeros((90, 120, 3))
+    Image.fromarray(smooth.astype(np.uint8)).save(path)
+    return smooth.astype(np.uint8)
 
 
-def test_a_large_photo_keeps_size_and_lightness(tmp_path, weights):
-    smooth = np.linspace(20, 230, 1500)[None, :] + np.linspace(-20, 20, 1000)[:, None]
-    rgb = np.stack([smooth, smooth * 0.9, smooth * 0.8], -1).clip(0, 255).astype(np.uint8)
-    Image.fromarray(rgb).save(tmp_path / "big.png")
-    done = colorize(tmp_path / "big.png", "--weights", weights, "-o", tmp_path / "out")
-    assert done.exit_code == 0, done.output
-    painted = np.asarray(Image.open(tmp_path / "out" / "big.png"))
+def refusal(done: Result, words: str) -> None:
+    assert done.exit_code == 2 and words in done.output, done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- photos ------------------------------------------------------------------------------------
+
+
+def test_a_photo_keeps_size_and_lightness(tmp_path, weights):
+    rgb = slope(tmp_path / "slope.png")
+    done = run(tmp_path / "slope.png", "--weights", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0 and "weights trained on flowers" in done.output
+    painted = np.asarray(Image.open(tmp_path / "out" / "slope.png"))
     assert painted.shape == rgb.shape
-    assert (lightness(painted) - lightness(rgb)).abs().max() < 0.5  # half a level of 8 bits
+    gap = color.lightness_of(painted.copy()) - color.lightness_of(rgb)
+    assert gap.abs().max() < 0.6  # a level of 8 bits
     assert np.abs(painted.astype(int) - rgb).max() > 2  # and it did paint
 
 
-def test_before_rounding_lightness_is_kept_to_a_hundredth(weights):
-    paper = notebooks.load(NAME)
-    grey = 100 * torch.rand(1, 1, 200, 301)
-    painted = paper.colorize(paper.load_model(weights), grey)
-    assert (color.rgb_to_lab(painted)[:, :1] - grey).abs().max() < 0.01
-
-
 def test_alpha_profile_and_orientation_come_along(tmp_path, weights):
-    rgba = np.dstack(
-        [np.full((20, 30, 3), 90, np.uint8), np.arange(600, dtype=np.uint32).reshape(20, 30) % 256]
-    ).astype(np.uint8)
-    profile = bytearray(200)
-    profile[16:20] = b"RGB "
-    Image.fromarray(rgba).save(tmp_path / "alpha.png", icc_profile=bytes(profile))
+    alpha = (np.arange(600) % 256).astype(np.uint8).reshape(20, 30)
+    profile = bytes(16) + b"RGB " + bytes(180)
+    pixels = np.dstack([np.full((20, 30, 3), 90, np.uint8), alpha])
+    Image.fromarray(pixels).save(tmp_path / "alpha.png", icc_profile=profile)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    photo(tmp_path / "turned.jpg", exif=exif)
-    done = colorize(
-        tmp_path / "alpha.png",
-        tmp_path / "turned.jpg",
-        "--weights",
-        weights,
-        "-o",
-        tmp_path / "out",
-    )
+    turned = photo(tmp_path / "turned.jpg", exif=exif)
+    done = run(tmp_path / "alpha.png", turned, "--weights", weights, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    alpha = Image.open(tmp_path / "out" / "alpha.png")
-    assert np.array_equal(np.asarray(alpha)[..., 3], rgba[..., 3])
-    assert alpha.info["icc_profile"] == bytes(profile)
+    written = Image.open(tmp_path / "out" / "alpha.png")
+    assert np.array_equal(np.asarray(written)[..., 3], alpha)
+    assert written.info["icc_profile"] == profile
     assert Image.open(tmp_path / "out" / "turned.png").size == (40, 60)
 
 
-def test_a_bad_file_is_reported_and_the_rest_go_on(tmp_path, weights):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    photo(folder / "good.png")
-    photo(folder / "tiny.png", size=(1, 1))
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    done = colorize(folder, tmp_path / "missing.png", "--weights", weights, "-o", tmp_path / "out")
-    assert done.exit_code == 1
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.png", "tiny.png"]
-    assert "broken.jpg" in done.output and "missing.png" in done.output
-    assert "2 of 4 coloured" in done.output
+def test_bad_files_are_reported_and_the_rest_go_on(tmp_path, weights):
+    photo(tmp_path / "in" / "good.png")
+    photo(tmp_path / "in" / "tiny.png", size=(1, 1))
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    done = run(
+        tmp_path / "in", tmp_path / "missing.png", "--weights", weights, "-o", tmp_path / "out"
+    )
+    assert done.exit_code == 1 and names(tmp_path / "out") == ["good.png", "tiny.png"]
+    for bad in ("broken.jpg", "missing.png", "pipe.png"):
+        assert done.output.count(f"{bad}: ") == 1
+    assert "2 of 5 coloured" in done.output
 
 
 def test_nothing_is_overwritten_without_the_word(tmp_path, weights):
     source, out = photo(tmp_path / "a.png"), tmp_path / "out"
     out.mkdir()
     (out / "a.png").write_bytes(b"mine")
-    assert colorize(source, "--weights", weights, "-o", out).exit_code == 1
+    assert run(source, "--weights", weights, "-o", out).exit_code == 1
     assert (out / "a.png").read_bytes() == b"mine"
-    assert colorize(source, "--weights", weights, "-o", out, "--overwrite").exit_code == 0
+    assert run(source, "--weights", weights, "-o", out, "--overwrite").exit_code == 0
     assert Image.open(out / "a.png").size == (60, 40)
 
 
-def test_two_photos_of_one_name_do_not_meet(tmp_path, weights):
-    photo(tmp_path / "a.png")
-    photo(tmp_path / "a.jpg")
-    done = colorize(
-        tmp_path / "a.*", "--weights", weights, "-o", tmp_path / "out", "--jpeg", "--json"
-    )
+def test_photos_of_one_name_do_not_meet(tmp_path, weights):
+    for place in ("x/a.png", "x/a.jpg", "y/a.png", "A.png.png"):
+        photo(tmp_path / place)
+    places = [tmp_path / place for place in ("x", "y", "A.png.png")]
+    options = ("--weights", weights, "-o", tmp_path / "out", "--jpeg", "--json")
+    done = run(*places, *options)
     assert done.exit_code == 0, done.output
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg.jpg", "a.png.jpg"]
+    assert len({name.casefold() for name in names(tmp_path / "out")}) == 4
     outcomes = json.loads(done.stdout)
-    assert all(o["written"] and not o["problem"] for o in outcomes)
-
-
-def test_photos_of_one_name_from_two_folders_are_all_kept(tmp_path, weights):
-    for folder in "xy":
-        (tmp_path / folder).mkdir()
-        photo(tmp_path / folder / "a.png")
-    photo(tmp_path / "A.png.png")
-    done = colorize(
-        tmp_path / "x",
-        tmp_path / "y",
-        tmp_path / "A.png.png",
-        "--weights",
-        weights,
-        "-o",
-        tmp_path / "out",
-    )
-    assert done.exit_code == 0, done.output
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(outcomes) == 4 and all(o["written"] and not o["problem"] for o in outcomes)
 
 
 def test_an_original_is_never_replaced(tmp_path, weights):
-    source = photo(tmp_path / "a.png")
-    before = source.read_bytes()
-    done = colorize(source, "--weights", weights, "-o", tmp_path, "--overwrite")
-    assert done.exit_code == 1 and "its own target" in done.output
-    assert source.read_bytes() == before
+    sources = [photo(tmp_path / "in" / name) for name in ("x.jpg", "x.png", "x.jpg.png", "y.png")]
+    before = [source.read_bytes() for source in sources]
+    done = run(tmp_path / "in", "--weights", weights, "-o", tmp_path / "in", "--overwrite")
+    assert done.exit_code == 1 and "is itself a photo to colour" in done.output
+    assert [source.read_bytes() for source in sources] == before
+
+
+def test_what_was_painted_is_not_painted_again(tmp_path, weights):
+    photo(tmp_path / "in" / "a.png")
+    for _ in range(2):
+        out = tmp_path / "in" / "out"
+        done = run(tmp_path / "in", "--weights", weights, "-o", out, "--overwrite")
+        assert done.exit_code == 0 and "1 of 1 coloured" in done.output
+        assert names(out) == ["a.png"]
 
 
 def test_too_little_memory_costs_one_photo(tmp_path, weights, monkeypatch):
-    from colorlib import colorizing
-
     def paint(notebook, model, rgb, here, **options):
         if len(rgb) > 45:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return rgb
 
-    monkeypatch.setattr(colorizing, "colorize_picture", paint)
+    monkeypatch.setattr(colorize, "colorize_picture", paint)
     photo(tmp_path / "big.png", size=(60, 50))
     photo(tmp_path / "small.png")
-    done = colorize(tmp_path / "*.png", "--weights", weights, "-o", tmp_path / "out")
+    done = run(tmp_path / "*.png", "--weights", weights, "-o", tmp_path / "out")
     assert done.exit_code == 1 and "too large" in done.output
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["small.png"]
+    assert names(tmp_path / "out") == ["small.png"]
 
 
-@pytest.mark.parametrize("info", [{}, {"notebook": "05_colorgan", "build": {"depth": 3}}])
-def test_weights_of_another_network_are_refused_in_one_line(tmp_path, info):
-    training.save_weights(tmp_path / "w.safetensors", torch.nn.Linear(1, 1), info)
-    done = colorize(
-        photo(tmp_path / "a.png"), "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out"
-    )
-    assert done.exit_code == 2 and f"not of {NAME}" in done.output
-    assert len(done.output.strip().splitlines()) == 1
+# --- weights -----------------------------------------------------------------------------------
 
 
-def test_a_row_that_was_not_trained_names_those_that_were(tmp_path, monkeypatch):
-    from colorlib import colorizing
-
-    monkeypatch.setattr(colorizing.files, "root", lambda: tmp_path)
-    folder = tmp_path / "reports" / "laptop" / NAME / "weights"
-    folder.mkdir(parents=True)
-    (folder / "unet_gan.safetensors").write_bytes(b"")
-    with pytest.raises(colorizing.ColorizeError, match="there is unet_gan"):
-        colorizing.find_weights(NAME, "resnet_l1")
-    assert colorizing.find_weights(NAME, "unet_gan").parent == folder
-
-
-def test_without_weights_it_says_what_to_run_first(tmp_path, monkeypatch):
-    from colorlib import colorizing
-
-    monkeypatch.setattr(colorizing.files, "root", lambda: tmp_path)
-    with pytest.raises(colorizing.ColorizeError, match="run 01_patchwise_cnn"):
-        colorizing.find_weights("01_patchwise_cnn", "patchwise", insist=False)
+@pytest.mark.parametrize(
+    ("info", "value", "words"),
+    [
+        ({"notebook": "05_draws"}, 0.2, f"weights of 05_draws, not of {NAME}"),
+        ({"notebook": None}, 0.2, f"not of {NAME}"),
+        ({"build": {"size": "wide"}}, 0.2, "fits no network"),
+        ({"build": [1]}, 0.2, "fits no network"),
+        ({"build": {"size": 3}}, 0.2, "weights of another network"),
+        ({"target": [[1, 2], [3]]}, 0.2, "fits no network"),
+        ({"target": "sky"}, 0.2, "fits no network"),
+        ({}, float("nan"), "no numbers"),
+        ({}, float("inf"), "no numbers"),
+    ],
+)
+def test_weights_that_cannot_paint_are_refused_in_one_line(tmp_path, info, value, words):
+    file = save(tmp_path / "w.safetensors", info, value)
+    done = run(photo(tmp_path / "a.png"), "--weights", file, "-o", tmp_path / "out")
+    refusal(done, words)
+    assert "w.safetensors" in done.output and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x08\0\0\0\0\0\0\0{}      "])
-def test_bad_weights_end_in_one_line(tmp_path, content):
+def test_bad_files_of_weights_end_in_one_line(tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
-    done = colorize(
-        photo(tmp_path / "a.png"), "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out"
-    )
-    assert done.exit_code == 2 and "w.safetensors" in done.output
-    assert len(done.output.strip().splitlines()) == 1
-
-
-def test_a_reference_is_refused_where_none_is_taken(tmp_path, weights):
     source = photo(tmp_path / "a.png")
-    done = colorize(source, "--weights", weights, "--reference", source, "-o", tmp_path / "out")
-    assert done.exit_code == 2 and "takes no reference" in done.output
+    done = run(source, "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out")
+    refusal(done, "w.safetensors")
+
+
+def test_the_best_run_that_has_the_row_paints(project, monkeypatch):
+    monkeypatch.setattr(colorize, "MODELS", project / "models")
+    with pytest.raises(colorize.ColorizeError, match=f"run {NAME}"):
+        colorize.find_weights(NAME, "painter", insist=False)
+    files = [save(project / "models" / NAME / "other.safetensors")]
+    with pytest.raises(colorize.ColorizeError, match="there is other"):
+        colorize.find_weights(NAME, "painter")  # asked for by name
+    for profile in ("smoke", "local", "laptop", "overnight", "paper"):  # the better the later
+        best = colorize.find_weights(NAME, "painter", insist=False)
+        assert best == files[-1]
+        file = save(project / "reports" / profile / NAME / "weights" / "painter.safetensors")
+        files += [file] if profile != "smoke" else []  # smoke trains nothing worth using
+    assert colorize.find_weights(NAME, "painter") == files[-1]
+
+
+def test_weights_of_one_picture_paint_it_at_any_size_and_no_other(tmp_path):
+    grey = colorize.lightness_of(slope(tmp_path / "own.png"), machine.prepare("cpu"))
+    target = {"target": colorize.thumbnail(grey), "data": "one slope"}
+    file = save(tmp_path / "w.safetensors", target)
+    own = Image.open(tmp_path / "own.png")
+    own.resize((61, 47), Image.Resampling.BICUBIC).save(tmp_path / "small.jpg", quality=60)
+    ImageOps.mirror(own).save(tmp_path / "mirrored.png")
+    sources = [tmp_path / name for name in ("own.png", "small.jpg", "mirrored.png")]
+    done = run(*sources, "--weights", file, "-o", tmp_path / "out")
+    assert done.exit_code == 1 and names(tmp_path / "out") == ["own.png", "small.png"]
+    (line,) = [line for line in done.output.splitlines() if "not coloured" in line]
+    assert "mirrored.png" in line and "one picture, one slope" in line
 
 
 # --- learning from a reference -----------------------------------------------------------------
 
 
-class Tint(torch.nn.Module):
-    """Paints one colour, that of the reference it was fitted to."""
-
-    def __init__(self, ab):
-        super().__init__()
-        self.ab = ab
-
-
-def mean_ab(rgb):
-    return color.to_network(torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None])[1].mean((2, 3))
-
-
-def paint_tint(model, grey_pictures, side=0):
-    ab = model.ab.view(1, 2, 1, 1).expand(-1, -1, *grey_pictures.shape[-2:])
-    return color.from_network(grey_pictures / 50 - 1, ab)
-
-
 @pytest.fixture
-def fitting(monkeypatch):
-    """A notebook that learns from a reference; counts how often, and what it was told."""
-    from types import SimpleNamespace
-
-    from colorlib import colorizing
-
-    calls = []
-
-    def fit_reference(reference, here, side=0):
-        calls.append({"side": side})
-        return Tint(mean_ab(reference))
-
-    notebook = SimpleNamespace(
-        MAIN_ROW="tint",
-        FIT_TAKES="a moment",
-        calls=calls,
-        colorize=paint_tint,
-        fit_reference=fit_reference,
-    )
-    monkeypatch.setattr(colorizing.notebooks, "load", lambda name: notebook)
-    return notebook
+def red(tmp_path):
+    Image.new("RGB", (20, 10), (200, 60, 60)).save(tmp_path / "red.png")
+    return tmp_path / "red.png"
 
 
-def red_picture(path, size=(20, 10)):
-    Image.new("RGB", size, (200, 60, 60)).save(path)
-    return path
+def calls(name: str) -> list:
+    return notebooks.load(name).CALLS
 
 
-def test_a_reference_is_learned_once_and_painted_on_every_photo(tmp_path, fitting):
-    reference = red_picture(tmp_path / "red.png")
-    (tmp_path / "in").mkdir()
+def test_a_reference_is_learned_once_and_painted_on_every_photo(tmp_path, red):
     for name in ("a.png", "b.png"):
         photo(tmp_path / "in" / name, mode="L")
-    done = colorize(tmp_path / "in", "--reference", reference, "--side", 48, "-o", tmp_path / "out")
+    options = ("--reference", red, "--side", 48, "-o", tmp_path / "out")
+    done = run(tmp_path / "in", *options, paints="02")
     assert done.exit_code == 0, done.output
-    assert fitting.calls == [{"side": 48}]
-    assert "learns the colours of red.png once: a moment" in done.output
+    assert calls("02") == [48] and "learns the colours of red.png once: a moment" in done.output
     painted = np.asarray(Image.open(tmp_path / "out" / "b.png"))
-    a, b = mean_ab(painted)[0].tolist()
+    a, b = color.to_network(color.as_batch(painted[None]))[1].mean((0, 2, 3)).tolist()
     assert a > 0.1 and b > 0.02  # reddish
 
 
-def test_a_notebook_that_asks_for_the_photo_learns_for_each_anew(tmp_path, fitting):
-    seen = []
-
-    def fit_reference(reference, here, lightness):
-        seen.append(lightness)
-        return Tint(mean_ab(reference))
-
-    fitting.fit_reference = fit_reference
+def test_a_notebook_that_asks_for_the_photo_learns_for_each_anew(tmp_path, red):
     for size in ((30, 20), (50, 40)):
         photo(tmp_path / f"{size[0]}.png", size=size)
-    reference = red_picture(tmp_path / "red.jpg")
-    done = colorize(tmp_path / "?0.png", "--reference", reference, "-o", tmp_path / "out")
-    assert done.exit_code == 0, done.output
-    assert [tuple(x.shape) for x in seen] == [(1, 1, 20, 30), (1, 1, 40, 50)]
-    assert all(x.min() >= 0 and 1 < x.max() <= 100 for x in seen)
-    assert "for each photo" in done.output
+    done = run(tmp_path / "?0.png", "--reference", red, "-o", tmp_path / "out", paints="04")
+    assert done.exit_code == 0 and "for each photo" in done.output, done.output
+    assert calls("04") == [(1, 1, 20, 30), (1, 1, 40, 50)]
 
 
-def test_without_a_reference_it_says_what_is_missing(tmp_path, fitting):
-    done = colorize(photo(tmp_path / "a.png"), "-o", tmp_path / "out")
-    assert done.exit_code == 2 and "--reference PICTURE" in done.output
-    assert len(done.output.strip().splitlines()) == 1 and not fitting.calls
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no picture"])
-def test_a_bad_reference_is_one_line_and_nothing_is_learned(tmp_path, fitting, content):
-    if content is not None:
-        (tmp_path / "r.png").write_bytes(content)
-    source = photo(tmp_path / "a.png")
-    done = colorize(source, "--reference", tmp_path / "r.png", "-o", tmp_path / "out")
-    assert done.exit_code == 2 and "r.png" in done.output
-    assert len(done.output.strip().splitlines()) == 1 and not fitting.calls
-
-
-def test_nothing_is_learned_when_there_is_nothing_to_paint(tmp_path, fitting):
-    reference, source = red_picture(tmp_path / "red.png"), photo(tmp_path / "a.png")
+def test_nothing_is_learned_when_there_is_nothing_to_paint(tmp_path, red):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_bytes(b"mine")
-    done = colorize(source, tmp_path / "lost.png", "--reference", reference, "-o", tmp_path / "out")
+    sources = (photo(tmp_path / "a.png"), tmp_path / "lost.png")
+    done = run(*sources, "--reference", red, "-o", tmp_path / "out", paints="02")
     assert done.exit_code == 1 and "0 of 2 coloured" in done.output
-    assert fitting.calls == [] and (tmp_path / "out" / "a.png").read_bytes() == b"mine"
+    assert calls("02") == [] and (tmp_path / "out" / "a.png").read_bytes() == b"mine"
 
 
-def test_weights_and_a_reference_exclude_each_other(tmp_path, fitting):
-    reference, source = red_picture(tmp_path / "red.png"), photo(tmp_path / "a.png")
-    done = colorize(
-        source, "--reference", reference, "--weights", "w.safetensors", "-o", tmp_path / "out"
-    )
-    assert done.exit_code == 2 and "leave --reference out" in done.output
-
-
-@pytest.fixture(scope="module")
-def noisy_weights(tmp_path_factory):
-    paper = notebooks.load("05_colorgan")
-    torch.manual_seed(0)
-    recipe = paper.Recipe(width=4, noise_channels=4, feature_channels=32, sigma=20.0, image_size=32)
-    info = {"notebook": "05_colorgan", "row": "colorgan", "build": paper.asdict(recipe)}
-    file = tmp_path_factory.mktemp("noisy") / "colorgan.safetensors"
-    training.save_weights(file, paper.build_model(recipe), info)
-    return file
-
-
-def draw(*arguments):
-    return CliRunner().invoke(cli.main, ["colorize", *map(str, arguments), "--with", "05"])
-
-
-def test_draws_write_versions_that_differ_in_colour_only(tmp_path, noisy_weights):
-    smooth = np.linspace(60, 190, 60)[None, :, None] + np.zeros((40, 60, 3))
-    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "a.png")
-    photo(tmp_path / "a-1.png")  # a name that a version of the other one might take
-    for folder in ("one", "two"):
-        done = draw(
-            tmp_path / "a.png", tmp_path / "a-1.png", "--weights", noisy_weights,
-            "-o", tmp_path / folder, "--draws", 3,
-        )  # fmt: skip
-        assert done.exit_code == 0 and "6 of 6 coloured" in done.output, done.output
-    names = [f"{stem}-{k}.png" for stem in ("a", "a-1") for k in (1, 2, 3)]
-    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == sorted(names)
-    versions = [np.asarray(Image.open(tmp_path / "one" / name)) for name in names[:3]]
-    assert len({version.tobytes() for version in versions}) == 3
-    for version in versions:
-        assert (lightness(version) - lightness(smooth.astype(np.uint8))).abs().max() < 0.6
-    again = [np.asarray(Image.open(tmp_path / "two" / name)) for name in names[:3]]
-    assert all(np.array_equal(a, b) for a, b in zip(versions, again, strict=True))
-
-
-def test_without_draws_there_is_one_version_under_the_photos_name(tmp_path, noisy_weights):
-    photo(tmp_path / "a.png")
-    done = draw(tmp_path / "a.png", "--weights", noisy_weights, "-o", tmp_path / "out")
-    assert done.exit_code == 0 and [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
-
-
-def test_a_bad_photo_is_reported_once_for_all_its_draws(tmp_path, noisy_weights):
+@pytest.mark.parametrize(
+    ("paints", "options", "words"),
+    [
+        ("02", (), "--reference PICTURE"),
+        ("02", ("--reference", "red.png", "--weights", "w.safetensors"), "leave --reference out"),
+        ("02", ("--reference", "lost.png"), "lost.png: no such file"),
+        ("02", ("--reference", "bad.png"), "bad.png: is not a picture"),
+        ("03", ("--reference", "red.png"), "takes no reference"),
+        ("03", ("--draws", 2), "leave --draws out"),
+        ("05", ("--side", 9), "leave --side out"),
+        ("07", (), "choose another --with"),
+        ("09", (), "unknown notebook '09'"),
+    ],
+)
+def test_what_a_notebook_does_not_offer_is_refused(
+    tmp_path, red, weights, monkeypatch, paints, options, words
+):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    photo(tmp_path / "good.png")
-    options = ("--weights", noisy_weights, "-o", tmp_path / "out", "--draws", 4)
-    done = draw(tmp_path / "bad.png", tmp_path / "good.png", *options)
-    assert done.exit_code == 1 and done.output.count("bad.png") == 1
-    assert len(list((tmp_path / "out").iterdir())) == 4
+    refusal(run(photo(tmp_path / "a.png"), *options, "-o", "out", paints=paints), words)
+    assert not (tmp_path / "out").exists() and calls("02") == []
 
 
-def test_draws_are_refused_where_nothing_is_drawn(tmp_path, weights):
-    done = colorize(
-        photo(tmp_path / "a.png"), "--weights", weights, "-o", tmp_path / "out", "--draws", 2
-    )
-    assert done.exit_code == 2 and "leave --draws out" in done.output
+# --- versions ----------------------------------------------------------------------------------
+
+
+def test_draws_write_versions_that_differ_in_colour_only(tmp_path):
+    file = save(tmp_path / "w.safetensors", notebook="05_draws")
+    rgb = slope(tmp_path / "a.png")
+    photo(tmp_path / "a-1.png")  # a name that a version of the other one might take
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    sources = [tmp_path / name for name in ("a.png", "a-1.png", "bad.png")]
+    for folder in ("one", "two"):
+        options = ("--weights", file, "-o", tmp_path / folder, "--draws", 3)
+        done = run(*sources, *options, paints="05")
+        assert done.exit_code == 1 and "6 of 7 coloured" in done.output, done.output  # bad: once
+    found = [f"{stem}-{k}.png" for stem in ("a", "a-1") for k in (1, 2, 3)]
+    assert names(tmp_path / "one") == sorted(found)
+    versions = [np.array(Image.open(tmp_path / "one" / name)) for name in found[:3]]
+    assert len({version.tobytes() for version in versions}) == 3
+    for version, name in zip(versions, found, strict=False):
+        gap = color.lightness_of(version) - color.lightness_of(rgb)
+        assert gap.abs().max() < 0.6
+        assert np.array_equal(version, np.array(Image.open(tmp_path / "two" / name)))
+    assert run(sources[0], *options[:3], tmp_path / "three", paints="05").exit_code == 0
+    assert names(tmp_path / "three") == ["a.png"]  # one version keeps the name
+
+
+def test_draws_of_a_model_without_noise_are_refused(tmp_path):
+    file = save(tmp_path / "w.safetensors", value=0.0, notebook="05_draws")
+    options = ("--weights", file, "-o", tmp_path / "out", "--draws", 2)
+    refusal(run(photo(tmp_path / "a.png"), *options, paints="05"), "no noise")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("still", [{"branch": False}, {"sigma": 0.0}])
-def test_draws_of_a_model_without_noise_are_refused(tmp_path, still):
-    paper = notebooks.load("05_colorgan")
-    small = {"width": 4, "noise_channels": 4, "feature_channels": 32, "image_size": 32}
-    recipe = paper.Recipe(**(small | still))
-    info = {"notebook": "05_colorgan", "row": "still", "build": paper.asdict(recipe)}
-    training.save_weights(tmp_path / "w.safetensors", paper.build_model(recipe), info)
-    options = ("--weights", tmp_path / "w.safetensors", "-o", tmp_path / "out")
-    source = photo(tmp_path / "a.png")
-    done = draw(source, *options, "--draws", 2)
-    assert done.exit_code == 2 and "no noise" in done.output and not (tmp_path / "out").exists()
-    assert len(done.output.strip().splitlines()) == 1
-    assert draw(source, *options).exit_code == 0  # one version is no trouble
-
-
-# --- weights of one picture, and weights made smaller ------------------------------------------
-
-
-@pytest.fixture
-def own_weights(tmp_path, weights):
-    """Return (file, picture): weights that say they paint this picture, smooth, and no other."""
-    from colorlib import colorizing, machine
-
-    smooth = np.linspace(30, 220, 120)[None, :, None] + np.zeros((90, 120, 3))
-    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "its own.png")
-    grey = colorizing.lightness_of(smooth.astype(np.uint8), machine.prepare("cpu"))
-    paper, info = notebooks.load(NAME), training.read_info(weights)
-    info |= {"target": colorizing.thumbnail(grey), "data": "one slope"}
-    training.save_weights(tmp_path / "w.safetensors", paper.load_model(weights), info)
-    return tmp_path / "w.safetensors", tmp_path / "its own.png"
-
-
-def test_weights_of_one_picture_paint_it_at_any_size_and_no_other(tmp_path, own_weights):
-    file, own = own_weights
-    small = Image.open(own).resize((61, 47), Image.Resampling.BICUBIC)
-    small.save(tmp_path / "smaller.jpg", quality=60)
-    ImageOps.mirror(Image.open(own)).save(tmp_path / "mirrored.png")
-    done = colorize(
-        own, tmp_path / "smaller.jpg", tmp_path / "mirrored.png", "--weights", file,
-        "-o", tmp_path / "out",
-    )  # fmt: skip
-    assert done.exit_code == 1 and "2 of 3 coloured" in done.output
-    (line,) = [line for line in done.output.splitlines() if "not coloured" in line]
-    assert "mirrored.png" in line and "one picture, one slope" in line
-    assert not (tmp_path / "out" / "mirrored.png").exists()
-
-
-def test_half_a_file_paints_the_same(tmp_path, weights):
-    from colorlib import colorizing
-
-    file = tmp_path / "half.safetensors"
-    change = colorizing.halve(weights, file, "a word on the data")
-    assert 0 < change < 1 and file.stat().st_size < 0.6 * weights.stat().st_size
-    assert training.read_info(file)["data"] == "a word on the data"
-    paper = notebooks.load(NAME)
-    whole, halved = paper.load_model(weights), paper.load_model(file)
-    assert {value.dtype for value in halved.state_dict().values()} == {torch.float32, torch.int64}
-    grey = 100 * torch.rand(1, 1, 40, 50)
-    gap = (paper.colorize(whole, grey) - paper.colorize(halved, grey)).abs().max()
-    assert 0 < gap < 1 / 255
-
-
-def test_a_model_that_float16_would_change_is_not_written(tmp_path, weights):
-    from colorlib import colorizing
-
-    paper, info = notebooks.load(NAME), training.read_info(weights)
-    model = paper.load_model(weights)
-    with torch.no_grad():
-        model.decoder[-2][1].weight.fill_(1e5)  # infinite in float16
-    training.save_weights(tmp_path / "w.safetensors", model, info)
-    with pytest.raises(colorizing.ColorizeError, match="levels"):
-        colorizing.halve(tmp_path / "w.safetensors", tmp_path / "half.safetensors", "x")
-    assert not (tmp_path / "half.safetensors").exists()
