@@ -92,9 +92,10 @@ class PictureSet:
         """Return some pictures (indices, a mask or a slice); each stays in its split."""
         rows = self._rows(indices)
         names = [self.names[row] for row in rows]
+        neighbours = len(rows) and np.all(np.diff(rows) == 1)  # then a view, which costs nothing
         return replace(
             self,
-            pictures=_take(self.pictures, rows),
+            pictures=self.pictures[slice(rows[0], rows[-1] + 1) if neighbours else rows],
             names=names,
             digests=[self.digests[row] for row in rows],
             shapes=[self.shapes[row] for row in rows],
@@ -158,8 +159,6 @@ def load(name: str, size: int, *, fit: str = "crop", count: int = 0, seed: int =
     """
     if fit not in ("crop", "squash"):
         raise ValueError(f"fit must be crop or squash, not {fit!r}")
-    if size < 1 or count < 0:
-        raise ValueError(f"size must be at least 1 and count at least 0, not {size} and {count}")
     parts = [part.strip() for part in str(name).split(",") if part.strip()]
     if not parts:
         raise DatasetError(f"no data set is named; choose {', '.join(KNOWN)} or a folder")
@@ -377,13 +376,6 @@ def _assign(groups: list[str]) -> tuple[np.ndarray, str]:
             roles[list(roles)[moved]] = role
             note = "too few pictures, some were moved so that no split is empty"
     return np.array([roles[group] for group in groups], dtype=np.uint8), note
-
-
-def _take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Index rows, as a view where they follow each other: a split of a memory map costs nothing."""
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1):
-        return array[rows[0] : rows[-1] + 1]
-    return array[rows]
 
 
 def _table(folder: Path) -> dict[str, dict[str, str]]:
