@@ -20,15 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WANTED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
 
 
-def locked() -> dict[str, set[str]]:
-    """Return package -> versions of requirements.lock, over all Pythons."""
-    versions: dict[str, set[str]] = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        requirement = Requirement(line)
-        (pin,) = requirement.specifier
-        assert pin.operator == "==", line
-        versions.setdefault(canonicalize_name(requirement.name), set()).add(pin.version)
-    return versions
+LOCKED = list(map(Requirement, (ROOT / "requirements.lock").read_text().splitlines()))
 
 
 @pytest.mark.parametrize("wanted", WANTED)
@@ -37,12 +29,14 @@ def test_every_dependency_is_locked_to_a_version_it_allows(wanted):
     if requirement.name == "torch":  # installed first, on its own: its build decides CPU or CUDA
         assert str(requirement.specifier) in (ROOT / "Makefile").read_text()
         return
-    versions = locked()[canonicalize_name(requirement.name)]
-    assert all(requirement.specifier.contains(v) for v in versions)
+    same = [p for p in LOCKED if canonicalize_name(p.name) == canonicalize_name(requirement.name)]
+    versions = [pin.version for package in same for pin in package.specifier]
+    assert versions and all(requirement.specifier.contains(version) for version in versions)
 
 
-def test_the_lock_brings_no_cuda_wheel():
-    assert not [name for name in locked() if re.match(r"nvidia-|cuda-|triton|torch$", name)]
+def test_the_lock_pins_everything_and_brings_no_cuda_wheel():
+    assert {pin.operator for package in LOCKED for pin in package.specifier} == {"=="}
+    assert not [p for p in LOCKED if re.match(r"nvidia-|cuda-|triton|torch$", p.name)]
 
 
 def test_every_dependency_has_a_reason_beside_it():
