@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import json
 import math
 import os
 import pickle
 import random
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from colorlib import files, machine, training
@@ -30,31 +30,35 @@ from colorlib.training import Batches, History, NonFiniteLoss, WeightsError
 class Stub:
     """As much of a PictureSet as training needs."""
 
-    def __init__(self, count: int = 10) -> None:
+    def __init__(self, count: int = 10, side: int = 8) -> None:
         generator = torch.Generator().manual_seed(1)
-        self.rgb = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+        shape = (count, 3, side, side)
+        self.rgb = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
 
     def __len__(self) -> int:
         return len(self.rgb)
 
-    def tensor(self, indices) -> torch.Tensor:
+    def spread(self, most: int) -> Stub:
+        return self
+
+    def tensor(self, indices=slice(None)) -> torch.Tensor:
         return self.rgb[indices]
 
 
 class Toy:
-    """A network with dropout, batch norm and Adam, on channels_last, and one run of it."""
+    """A network with dropout, batch norm, an average and Adam, on channels_last, and its run."""
 
     def __init__(self, optimizer: str = "Adam", pause: float = 0.0) -> None:
         self.machine = machine.prepare("cpu", "fp32", "small", seed=0, threads=1)
         layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3)]
         self.net = nn.Sequential(*layers, nn.Conv2d(4, 3, 3, padding=1))
         self.net = self.net.to(memory_format=torch.channels_last)
+        self.average = training.EMA(self.net, decay=0.8)
         extra = {"momentum": 0.9} if optimizer == "SGD" else {}
         kind = getattr(torch.optim, optimizer)
         self.optimizer = kind(self.net.parameters(), lr=1e-2, **extra)
         self.pause = pause
         self.fail_at: int | None = None
-        self.interrupt_at: int | None = None
         self.hang_at: int | None = None
         self.spoil_at: int | None = None
         self.poison: dict[int, float] = {}
@@ -63,8 +67,6 @@ class Toy:
     def step(self, batch: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
         if index == self.fail_at:
             raise RuntimeError("power cut")
-        if index == self.interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(3600 if index == self.hang_at else self.pause)
         rgb = batch.float() / 255 + 0.01 * random.random() + 0.01 * np.random.rand()
         loss = (self.net(rgb) - rgb).abs().mean()
@@ -79,6 +81,7 @@ class Toy:
     def run(self, folder: Path | None = None, steps: int = 12, **options) -> History:
         options = {"name": "toy", "batches": Batches(Stub(), 4, seed=3), "log_every": 5, **options}
         parts = {"modules": {"net": self.net}, "optimizers": {"adam": self.optimizer}}
+        parts["average"] = {"net": self.average}
         machine.prepare("cpu", "fp32", "small", seed=0, threads=1)
         history = training.run(
             step=self.step, steps=steps, machine=self.machine, folder=folder, **parts, **options
@@ -88,7 +91,7 @@ class Toy:
 
     def _state(self) -> list[bytes]:
         """Everything that a run may change, as bytes."""
-        tensors = list(self.net.state_dict().values())
+        tensors = [*self.net.state_dict().values(), *self.average.state_dict().values()]
         for entries in self.optimizer.state_dict()["state"].values():
             tensors += [torch.as_tensor(entries[key]) for key in sorted(entries)]
         content = [tensor.contiguous().numpy().tobytes() for tensor in tensors]
@@ -98,6 +101,10 @@ class Toy:
     def layout(self) -> list[tuple[int, ...]]:
         states = self.optimizer.state.values()
         return [entries[key].stride() for entries in states for key in sorted(entries)]
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("toy.*.checkpoint.safetensors"))
 
 
 def series(history: History) -> str:
@@ -135,6 +142,28 @@ def test_half_of_the_pictures_are_mirrored():
     coins = [torch.equal(a, b) for a, b in zip(*other, strict=True)]
     assert after.dtype == torch.uint8 and coins != kept, "each step tosses its own coins"
     assert sum(mirrored) + sum(kept) == 50 and 10 < sum(mirrored) < 40
+
+
+def test_pictures_grow_on_schedule_and_crops_depend_on_seed_and_step():
+    growing = Batches(Stub(6, side=16), 4, seed=0, side={0: 8, 3: 12, 5: 0})
+    sides = [growing.batch(step, "cpu").shape[-1] for step in (0, 2, 3, 4, 5, 9)]
+    assert sides == [8, 8, 12, 12, 16, 16]
+    flat = Stub(4, side=16)
+    flat.rgb[:] = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1) * 60
+    shrunk = Batches(flat, 4, seed=0, side=8)
+    assert shrunk.batch(0, "cpu")[:, 0, 0, 0].tolist() == [60 * i for i in shrunk.indices(0)]
+    first, again, other = (Batches(Stub(6, 16), 4, s, flip=False, crop=0.5) for s in (0, 0, 1))
+    again.batch(0, "cpu")
+    assert torch.equal(first.batch(5, "cpu"), again.batch(5, "cpu"))
+    assert first.batch(5, "cpu").shape == (4, 3, 16, 16)
+    assert not torch.equal(first.batch(5, "cpu"), other.batch(5, "cpu"))
+    ramp = Stub(1, 16)
+    ramp.rgb[:] = torch.arange(16, dtype=torch.uint8).repeat(16, 1)
+    spans = [
+        b.amax() - b.amin()
+        for b in (Batches(ramp, 1, 0, crop=0.5).batch(i, "cpu") for i in range(20))
+    ]
+    assert 6 <= min(spans) < max(spans) <= 15, "a crop shows at least half of the columns"
 
 
 def test_no_pictures_is_an_error():
@@ -213,15 +242,13 @@ PATHS = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
 def test_a_killed_process_resumes_bit_identically(tmp_path):
     command = [sys.executable, "-c", CHILD, str(tmp_path)]
     child = subprocess.Popen(command, env={**os.environ, **PATHS})
-    checkpoint = tmp_path / "toy.checkpoint.safetensors"
     try:
-        while not checkpoint.exists() and child.poll() is None:
+        while not checkpoints(tmp_path) and child.poll() is None:
             time.sleep(0.01)
         assert child.poll() is None, "the child ended by itself"
     finally:
         child.kill()  # SIGKILL: nothing of the child's runs any more
         child.wait()
-    assert checkpoint.exists()
     resumed, whole = Toy(), Toy()
     expected = whole.run(steps=40)
     history = resumed.run(tmp_path, steps=40)
@@ -232,7 +259,6 @@ def test_a_killed_process_resumes_bit_identically(tmp_path):
         training.save_weights(path, toy.net, {"row": "toy"})
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert resumed.after == whole.after
-    assert not list(tmp_path.glob(".*"))  # the half-written neighbour of the kill is gone
 
 
 def test_validation_does_not_disturb_training(tmp_path):
@@ -240,130 +266,73 @@ def test_validation_does_not_disturb_training(tmp_path):
 
     def validate(done):
         torch.rand(done), np.random.rand(3), random.random()
-        assert not watched.net.training and not torch.is_grad_enabled()
+        assert not watched.net[1].training and not torch.is_grad_enabled()
+        watched.net.eval(), watched.average.module.train()  # what a careless painter leaves
         time.sleep(0.05)
         return {"psnr": torch.tensor(20.0 + done), "n": np.int64(3)}
 
     expected = plain.run()
-    watched.net[1].eval()  # a part that was frozen on purpose stays so
-    plain_frozen = Toy()
-    plain_frozen.net[1].eval()
     began = time.perf_counter()
     history = watched.run(tmp_path, validate=validate, validate_every=5)
     passed = time.perf_counter() - began
     assert [entry["step"] for entry in history.validation] == [5, 10, 12]
     assert history.validation[0] == {**history.validation[0], "psnr": 25.0, "n": 3}
     assert history.seconds < passed - 0.15, "the callback's time must not count"
-    assert watched.net.training and not watched.net[1].training
-    assert series(plain_frozen.run()) == series(history) != series(expected)
-    assert watched.after == plain_frozen.after
-
-
-def test_seconds_add_up_over_resumes(tmp_path):
-    began, slow = time.perf_counter(), Toy(pause=0.02)
-    slow.fail_at = 6
-    with pytest.raises(RuntimeError):
-        slow.run(tmp_path, checkpoint_seconds=0)
-    history = Toy(pause=0.02).run(tmp_path)
-    assert 0.24 <= history.seconds < time.perf_counter() - began
-
-
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C as in a terminal: a job in the background of a script is started with it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_saves_before_leaving(tmp_path, ctrl_c):
-    toy, whole = Toy(), Toy()
-    toy.interrupt_at = 6
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="step 7 of 12; run it again to go on"):
-        toy.run(tmp_path, checkpoint_seconds=1e9)
-    assert signal.getsignal(signal.SIGINT) is before
-    resumed = Toy()
-    history = resumed.run(tmp_path)
-    assert history.resumed_at == 7 and series(history) == series(whole.run())
-    assert resumed.after == whole.after
+    assert series(history) == series(expected) and watched.after == plain.after
+    assert all(part.training for part in watched.net.modules())
 
 
 # -------------------------------------------------------------------- what can be wrong with one
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04rubbish", None])
+@pytest.mark.parametrize("content", [b"", b"\x80\x04rubbish", None, "foreign"])
 def test_a_damaged_checkpoint_is_set_aside(tmp_path, capfd, content):
-    checkpoint = tmp_path / "toy.checkpoint.safetensors"
-    expected = Toy().run(tmp_path)
-    whole = checkpoint.read_bytes()
-    checkpoint.write_bytes(whole[:-100] if content is None else content)
+    toy = Toy()
+    expected = toy.run(tmp_path)
+    (checkpoint,) = checkpoints(tmp_path)
+    if content == "foreign":
+        training.save_weights(checkpoint, toy.net, {})
+    else:
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-100] if content is None else content)
     history = Toy().run(tmp_path)
     assert history.resumed_at is None and series(history) == series(expected)
-    assert "toy: the checkpoint is damaged; it is kept as" in capfd.readouterr().err
-    assert (tmp_path / "toy.checkpoint.damaged.safetensors").exists()
-
-
-def test_a_foreign_safetensors_file_is_set_aside(tmp_path, capfd):
-    toy = Toy()
-    training.save_weights(tmp_path / "toy.checkpoint.safetensors", toy.net, {})
-    assert toy.run(tmp_path).resumed_at is None
-    assert "is not one of ours" in capfd.readouterr().err
+    assert "toy: the checkpoint is damaged; kept as" in capfd.readouterr().err
+    assert len(list(tmp_path.glob("*.previous.safetensors"))) == 1
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [
-        ({"fingerprint": {"data": "b"}}, "other settings or data"),
-        ({"steps": 8}, "past step 8"),
-        ({"optimizer": "AdamW"}, "another network or optimizer"),
-        ({"resume": False}, "resume is off"),
-    ],
+    [({"steps": 8}, "is past step 8"), ({"resume": False}, "is not wanted")],
 )
-def test_a_checkpoint_of_another_run_is_set_aside(tmp_path, capfd, change, words):
-    Toy().run(tmp_path, fingerprint={"data": "a"})
-    optimizer = change.pop("optimizer", "Adam")
-    history = Toy(optimizer).run(tmp_path, **{"fingerprint": {"data": "a"}, **change})
-    assert history.resumed_at is None
-    assert words in capfd.readouterr().err
-    assert (tmp_path / "toy.checkpoint.previous.safetensors").exists()
-
-
-def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
-    partial = tmp_path / ".toy.checkpoint.safetensors.x8d2"
-    partial.write_bytes(b"half")
-    other = tmp_path / ".other.checkpoint.safetensors.x8d2"
-    other.write_bytes(b"of another run")
+def test_a_checkpoint_that_is_not_to_be_used_is_set_aside(tmp_path, capfd, change, words):
     Toy().run(tmp_path)
-    assert other.exists() and not partial.exists()
+    (before,) = checkpoints(tmp_path)
+    content = before.read_bytes()
+    assert Toy().run(tmp_path, **change).resumed_at is None
+    assert f"toy: the checkpoint {words}; kept as" in capfd.readouterr().err
+    (aside,) = tmp_path.glob("*.previous.safetensors")
+    assert aside.read_bytes() == content
 
 
-def test_a_checkpoint_of_another_shape_is_set_aside(tmp_path, capfd):
-    Toy().run(tmp_path)
-    other = Toy()
-    other.net[3].bias = nn.Parameter(torch.zeros(1))  # as many parameters, another shape
-    other.optimizer = torch.optim.Adam(other.net.parameters())
-    other.step = lambda batch, index: {"l1": 1.0}
-    assert other.run(tmp_path).resumed_at is None
-    assert "another network or optimizer" in capfd.readouterr().err
-
-
-def test_a_checkpoint_of_another_kind_of_device_is_set_aside(tmp_path):
-    toy, said = Toy(), []
-    toy.run(tmp_path)
-    parts = {"net": toy.net}, {"adam": toy.optimizer}
-    keeper = training._Keeper("toy", tmp_path, *parts, torch.device("cuda"), None)
-    assert keeper.restore(12, True, said.append) is None
-    assert "toy: the checkpoint was made on cpu, this run is on cuda; it is kept as" in said[0]
-    assert (tmp_path / "toy.checkpoint.previous.safetensors").exists()
-
-
-def test_the_generator_of_an_apple_gpu_is_saved_and_restored(monkeypatch):
-    device, restored = torch.device("mps"), []
-    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.tensor([7]))
-    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
-    training._set_random_states(*training._random_states(device), device)
-    assert restored == [torch.tensor([7])]
+@pytest.mark.parametrize(
+    "change",
+    [{"fingerprint": {"data": "b"}}, {"define": "other code"}, {"optimizer": "AdamW"}, "shape"],
+)
+def test_a_changed_run_leaves_the_checkpoint_of_the_other_one(tmp_path, capfd, change):
+    whole = Toy()
+    whole.run(tmp_path, fingerprint={"data": "a"})
+    (before,) = checkpoints(tmp_path)
+    content, change = before.read_bytes(), dict(change) if change != "shape" else {"shape": 1}
+    other = Toy(change.pop("optimizer", "Adam"))
+    if change.pop("shape", 0):
+        other.net[3].bias = nn.Parameter(torch.zeros(1))  # as many parameters, another shape
+        other.step = lambda batch, index: {"l1": 1.0}
+    assert other.run(tmp_path, **{"fingerprint": {"data": "a"}, **change}).resumed_at is None
+    assert "toy: other settings, data or code than before: training anew" in capfd.readouterr().err
+    assert before.read_bytes() == content and len(checkpoints(tmp_path)) == 2
+    corrected = Toy()
+    assert corrected.run(tmp_path, fingerprint={"data": "a"}).resumed_at == 12
+    assert corrected.after == whole.after
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -388,96 +357,6 @@ def test_a_single_number_is_resumed_on_a_gpu(tmp_path, optimizer):
     assert places[0] == places[1]
 
 
-# ------------------------------------------------------------------------- the code that trains
-
-CODE = """
-from torch import nn
-RATE = 0.1
-class Net(nn.Module):
-    WIDTH = 3
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(3))
-    def forward(self, batch):
-        "Double."
-        return 2 * batch
-def helped(loss, factor=2.0):
-    return RATE * loss * factor  # a comment
-def step(batch, index):
-    return {"l1": helped(1.0 if index in {"a", "b", "c", "d", 3} else 2.0)}
-"""
-
-
-def coded(old: str = "", new: str = "") -> dict:
-    assert CODE.count(old or "class Net") == 1
-    scope = {"torch": torch, "__name__": "coded"}
-    exec(CODE.replace(old, new) if old else CODE, scope)
-    return scope
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('{"l1": h', '{"l2": h'),  # the step
-        ('"d", 3}', '"d", 4}'),
-        ("RATE * loss * factor", "RATE * loss + factor"),  # what it calls
-        ("factor=2.0", "factor=3.0"),
-        ("RATE = 0.1", "RATE = 0.2"),
-        ("return 2 * batch", "return 3 * batch"),  # the network
-        ("WIDTH = 3", "WIDTH = 4"),
-    ],
-)
-def test_a_checkpoint_of_other_code_is_set_aside(tmp_path, capfd, old, new):
-    def run(scope: dict) -> History:
-        parts = {"modules": {"net": scope["Net"]()}, "optimizers": {}, "machine": Toy().machine}
-        return training.run("coded", scope["step"], batches=None, steps=2, folder=tmp_path, **parts)
-
-    run(coded())
-    assert run(coded()).resumed_at == 2
-    assert run(coded("# a comment", "# another")).resumed_at == 2
-    assert run(coded("Double.", "Two of them.")).resumed_at == 2
-    capfd.readouterr()
-    assert run(coded(old, new)).resumed_at is None
-    assert "coded: the code that trains has changed; it is kept as" in capfd.readouterr().err
-
-
-class Edited(Toy):
-    def __init__(self) -> None:
-        """Where a method comes from is all that differs."""
-
-    def run(self) -> None:
-        """Not the step, but of its class."""
-
-
-def test_methods_partials_and_decorated_steps_stand_for_their_code():
-    toy, other, digest = Toy(), Edited(), training._code_digest
-    assert digest(toy.step) == digest(Toy().step) != digest(other.step)
-    assert digest(functools.partial(toy.step, index=1)) == digest(toy.step)
-    assert digest(torch.no_grad()(coded()["step"])) == digest(coded()["step"])
-    assert digest(lambda: toy.step()) != digest(lambda: other.step())
-    called, step = coded(), coded()["step"]
-    assert digest(lambda: step()) != digest(lambda: called())
-    assert digest(nn.ReLU().forward) == digest(nn.GELU()) == digest(None), "torch's own code"
-
-
-DIGEST = """
-import test_training as t
-print(t.training._code_digest(t.Toy().step, t.coded()["step"], t.coded()["Net"]()))
-"""
-
-
-def test_the_digest_of_code_is_the_same_in_every_process():
-    step = coded()["step"]
-    for index in range(5000):  # Python rewrites code that is run often
-        step(None, index)
-    here = training._code_digest(Toy().step, step, coded()["Net"]())
-    for seed in ("1", "2"):
-        environment = {**os.environ, **PATHS, "PYTHONHASHSEED": seed}
-        command = [sys.executable, "-c", DIGEST]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == here
-
-
 def test_a_fingerprint_survives_json(tmp_path):
     fingerprint = {"sizes": (1, 2), "path": Path("a"), 3: "three"}
     Toy().run(tmp_path, fingerprint=fingerprint)
@@ -489,7 +368,8 @@ def test_a_full_disk_warns_once_and_training_goes_on(tmp_path, capfd, monkeypatc
     toy.fail_at = 4
     with pytest.raises(RuntimeError):
         toy.run(tmp_path, checkpoint_seconds=0)
-    kept = (tmp_path / "toy.checkpoint.safetensors").read_bytes()
+    (checkpoint,) = checkpoints(tmp_path)
+    kept = checkpoint.read_bytes()
 
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -501,8 +381,7 @@ def test_a_full_disk_warns_once_and_training_goes_on(tmp_path, capfd, monkeypatc
     errors = capfd.readouterr().err
     assert history.steps[-1] == 12
     assert errors.count("No space left on device") == 1 and str(tmp_path) not in errors
-    assert [path.name for path in tmp_path.iterdir()] == ["toy.checkpoint.safetensors"]
-    assert (tmp_path / "toy.checkpoint.safetensors").read_bytes() == kept
+    assert list(tmp_path.iterdir()) == [checkpoint] and checkpoint.read_bytes() == kept
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -517,7 +396,7 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, va
 def test_a_non_finite_weight_never_reaches_a_checkpoint(tmp_path):
     toy = Toy()
     toy.spoil_at = 3
-    with pytest.raises(NonFiniteLoss, match="a weight of 'net' is not finite after step 4"):
+    with pytest.raises(NonFiniteLoss, match="weights of 'net' not finite at step 4"):
         toy.run(tmp_path, checkpoint_seconds=0)
     assert Toy().run(tmp_path).resumed_at == 3
 
@@ -551,7 +430,7 @@ def test_a_smoothed_series_is_the_mean_around_each_step(values, over):
 def test_history_is_plain_data_of_the_wanted_length():
     history = History("a", list(range(1, 101)), {"l": [math.nan, *range(99)]})
     assert math.isnan(history.smooth("l", 1)[0]) and history.smooth("l", 3)[0] == 0
-    assert json.loads(json.dumps(history.to_dict(), allow_nan=False))["losses"]["l"][0] is None
+    assert json.loads(json.dumps(history.to_dict()))["losses"]["l"][1:] == list(range(99))
     thin = history.to_dict(points=10)
     assert thin["steps"] == list(range(10, 101, 10)) and thin["losses"]["l"][-1] == 98
 
@@ -583,14 +462,14 @@ class Kernel:
 
 def test_in_a_notebook_one_line_is_updated(monkeypatch, capfd):
     kernel = Kernel()
-    monkeypatch.setattr(training, "_in_kernel", lambda: True)
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=True))
     monkeypatch.setattr("IPython.display.display", kernel.display)
     began = time.perf_counter()
     Toy(pause=0.05).run(steps=20)
     passed = time.perf_counter() - began
     assert kernel.lines[0].startswith("toy: step 1 of 20, ")
     assert kernel.lines[-1].startswith("toy: 20 steps in ")
-    assert 3 <= len(kernel.lines) <= 3 + passed / 0.4, "a few updates a second, not one a step"
+    assert 3 <= len(kernel.lines) <= 4 + passed / 0.4, "a few updates a second, not one a step"
     shown = capfd.readouterr()
     assert shown.out == shown.err == ""
 
@@ -666,20 +545,10 @@ def test_bad_weights_end_in_one_line_and_change_nothing(tmp_path, kind):
             training.read_info(path)
 
 
-def test_weights_without_info_are_named(tmp_path):
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
-    with pytest.raises(WeightsError, match="without our info"):
-        training.read_info(tmp_path / "a.safetensors")
-
-
-@pytest.mark.parametrize("info", ['{"row": "un', "[1]"])
-def test_a_damaged_info_ends_in_one_line(tmp_path, info):
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"info": info})
-    with pytest.raises(WeightsError, match=r"a\.safetensors: the info in .* damaged") as caught:
+@pytest.mark.parametrize("metadata", [None, {"info": '{"row": "un'}, {"info": "[1]"}])
+def test_weights_without_whole_info_are_named(tmp_path, metadata):
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata)
+    with pytest.raises(WeightsError, match=r"a\.safetensors: weights without our info") as caught:
         training.read_info(tmp_path / "a.safetensors")
     assert "\n" not in str(caught.value)
 
@@ -695,11 +564,11 @@ def test_old_foreign_weights_without_counts_of_batches_load(tmp_path):
     assert loaded[1].running_mean[0] == 5 and loaded[1].num_batches_tracked == 9
 
 
-def test_foreign_weights_are_read_without_running_code(tmp_path):
+def test_foreign_weights_are_read_as_they_are(tmp_path):
     path = tmp_path / "foreign.pth"
     torch.save({"backbone": {"a": torch.ones(2).half()}, "b": torch.ones(1)}, path)
     content = training.read_foreign(path)
-    assert content["backbone"]["a"].dtype == torch.float32 and content["b"].item() == 1
+    assert content["backbone"]["a"].sum() == 2 and content["b"].item() == 1
 
 
 class Trap:
