@@ -87,7 +87,7 @@ def _download(name: str, archive: Archive, place: Path) -> None:
             told = requests.head(archive.url, allow_redirects=True, timeout=30).headers
             if int(told.get("Content-Length", 0)) > archive.size:
                 raise ValueError("larger")
-        with tqdm(desc=name, unit="B", unit_scale=True, disable=None) as bar:
+        with tqdm(desc=name, total=archive.size, unit="B", unit_scale=True, disable=None) as bar:
             loader = pooch.HTTPDownloader(progressbar=bar)
             pooch.retrieve(archive.url, archive.digest, place.name, place.parent, None, loader)
     except (requests.RequestException, ValueError) as error:

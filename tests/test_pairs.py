@@ -21,7 +21,7 @@ def make(name, reference, target, **more):
     return pairs.Pair(name, reference, target, **more)
 
 
-def load(data="photos", wanted=(), show=(), **more):
+def load(data="pairs", wanted=(), show=(), **more):
     return pairs.load(data, wanted, show, make, **more)
 
 
@@ -37,27 +37,30 @@ def write_pair(folder, name, seed=0):
 # --- embedded --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*pairs.HALVES, *pairs.STEREO])
-def test_every_embedded_pair_has_colours_a_credit_and_two_different_pictures(name):
-    (pair,), problems = load(wanted=[name])
-    assert problems == [] and pair.has_truth and pair.credit and pair.shown
-    small = [pictures.resize(rgb, 20).astype(int) for rgb in (pair.reference, pair.target)]
-    assert np.abs(small[0] - small[1]).mean() > 3
-    assert pair.stereo == (name in pairs.STEREO)
+def test_every_embedded_pair_has_colours_a_credit_and_two_different_pictures():
+    found, problems = load()
+    assert problems == [] and len(found) == 35
+    for pair in found:
+        assert pair.has_truth and pair.credit and pair.shown, pair.name
+        small = [pictures.resize(rgb, 20).astype(int) for rgb in (pair.reference, pair.target)]
+        assert np.abs(small[0] - small[1]).mean() > 3, pair.name
 
 
-def test_two_halves_make_the_whole_photo():
-    (pair,), _ = load(wanted=["chelsea"])  # its width is odd
-    whole = datasets.photo("chelsea")
-    assert np.array_equal(np.concatenate([pair.reference, pair.target], 1), whole)
+def test_choices_and_results_share_no_pair():
+    choices, results = load(part="choices")[0], load(part="results")[0]
+    assert sorted(names_of(choices)) == sorted(datasets.CHOICES)
+    assert not set(names_of(choices)) & set(names_of(results)) and len(results) == 25
+    assert {pair.part for pair in choices} == {"choices"}
+    with pytest.raises(notebooks.ParameterError, match="no pair can be used: none is results"):
+        load(wanted=["apples"], part="results")
 
 
-def test_drawn_pairs_stand_beside_the_photos():
-    drawn = {"blots": lambda: (scene(seed=1), scene(seed=2))}
-    everything, _ = load(drawn=drawn)
-    assert names_of(everything) == [*pairs.HALVES, "blots", *pairs.STEREO]
-    (blots,), _ = load(wanted=["blo"], drawn=drawn)
-    assert np.array_equal(blots.target, scene(seed=2)) and blots.credit == ""
+def test_both_authors_are_credited_once():
+    (gully,), _ = load(wanted=["gully"])
+    assert pairs.credit_of([gully, gully]) == gully.credit and gully.credit.count(";") == 0
+    (taj, falls), _ = load(wanted=["taj_mahal", "falls_nz"])
+    assert pairs.credit_of([taj, falls]) == f"{taj.credit}; {falls.credit}"
+    assert falls.credit.count(";") == 1
 
 
 # --- files -----------------------------------------------------------------------------------
@@ -76,15 +79,14 @@ def test_a_folder_gives_pairs_by_name_and_by_beginning(tmp_path):
     assert [pair.shown for pair in allowed] == [True, True, False]
 
 
-def test_a_folder_is_found_in_the_data_folder_and_its_free_pairs_are_credited(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setenv("COLORLIB_DATA", str(tmp_path))
+def test_a_strangers_folder_of_that_name_is_shown_only_with_credits(tmp_path):
     (tmp_path / "pairs").mkdir()
-    for name in ("gt_dandelion", "gt_waves"):
+    for name in ("dandelion", "waves"):
         write_pair(tmp_path / "pairs", name)
-    (dandelion, waves), _ = load("pairs")
-    assert dandelion.shown and "CC BY" in pairs.credit_of([dandelion, waves, dandelion])
+    lines = [f"pairs/dandelion_{half}.png\tAnn\tCC0 1.0" for half in ("source", "target")]
+    (tmp_path / "credits.tsv").write_text("\n".join(["file\tauthor\tlicence", *lines]))
+    (dandelion, waves), _ = load(str(tmp_path / "pairs"), part="results")
+    assert dandelion.shown and dandelion.credit == "Ann, CC0 1.0" and dandelion.part == ""
     assert not waves.shown and pairs.credit_of([waves]) == ""
 
 
@@ -113,32 +115,33 @@ def test_a_bad_pair_costs_a_line_and_not_the_run(tmp_path):
 def test_two_files_make_a_pair(tmp_path):
     write_pair(tmp_path, "mine")
     item = f"{tmp_path / 'mine_source.png'}, {tmp_path / 'mine_target.png'}"
-    found, _ = load(wanted=[item, "flower", item])
-    assert names_of(found) == ["mine_target", "mine_target-1", "flower"]
-    assert [pair.shown for pair in found] == [False, False, True]
+    found, _ = load(wanted=[item, "lemons", item])
+    assert names_of(found) == ["mine_target", "lemons"]
+    assert [pair.shown for pair in found] == [False, True]
     assert load(wanted=[item], show=["mine_*"])[0][0].shown
     own = tuple(str(tmp_path / f"mine_{half}.png") for half in ("source", "target"))
-    assert names_of(load(wanted=["flower"], own=own)[0]) == ["mine_target"]
+    assert names_of(load(wanted=["lemons"], own=own)[0]) == ["mine_target"]
 
 
 @pytest.mark.parametrize(
     ("asked", "word"),
     [
-        ({"wanted": ["flowre"]}, "no pair 'flowre' in the embedded pairs; there are flower"),
-        ({"data": "nowhere"}, "data = 'nowhere': no such folder"),
+        ({"wanted": ["lemnos"]}, "no pair 'lemnos' in pairs; there are alps_hut, apples"),
+        ({"data": "nowhere"}, "nowhere: no such set or folder"),
         ({"own": ("no.png", "no.png")}, "no.png"),
         ({"wanted": ["no.png,no.png"]}, "no pair can be used: left out: no.png"),
     ],
 )
 def test_wrong_names_end_in_one_line(asked, word):
-    with pytest.raises((notebooks.ParameterError, pictures.PictureError), match=word) as caught:
+    refused = (notebooks.ParameterError, datasets.DatasetError, pictures.PictureError)
+    with pytest.raises(refused, match=word) as caught:
         load(**asked)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_pairs_ends_in_one_line(tmp_path):
     Image.fromarray(scene()).save(tmp_path / "lonely_source.png")
-    with pytest.raises(notebooks.ParameterError, match="holds no pair"):
+    with pytest.raises(notebooks.ParameterError, match="no NAME_source"):
         load(str(tmp_path))
 
 
