@@ -114,32 +114,25 @@ def choose_painter(
 ) -> Painter:
     """Return what paints one photo: a trained model, or one that learns a reference first."""
     notebook = notebooks.load(name)
-    _refuse_what_is_not_offered(notebook, name, reference, side, draws)
     learns, given = hasattr(notebook, "fit_reference"), bool(weights or row)
-    options = {"side": side} if side else {}
-    if learns and given and reference:
-        raise ColorizeError("--weights hold a learned reference already; leave --reference out")
-    if learns and not given and not reference:
-        ask = "say --reference PICTURE, a photo in colour that looks like yours (or give --weights)"
-        raise ColorizeError(f"{name} learns from one picture: {ask}")
+    known = inspect.signature(getattr(notebook, "colorize", lambda: None)).parameters
+    refusals = {
+        "trains no model that colours pictures; choose another --with": not known,
+        "takes no reference picture; leave --reference out": reference and not learns,
+        "has no choice of side; leave --side out": side and "side" not in known,
+        "paints a photo in one way only; leave --draws out": draws > 1 and "draws" not in known,
+        "has learned a reference in --weights; leave --reference out": reference and given,
+        "learns from one picture: say --reference PICTURE, a photo in colour that looks like yours "
+        "(or give --weights)": learns and not given and not reference,
+    }
+    for words, applies in refusals.items():
+        if applies:
+            raise ColorizeError(f"{name} {words}")
+    here, options = machine.prepare(device), {"side": side} if side else {}
     if learns and not given:
-        return _fitted(notebook, name, reference, machine.prepare(device), options)
+        return _fitted(notebook, name, reference, here, options)
     file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW, bool(row))
-    return _trained(notebook, name, file, machine.prepare(device), options, draws)
-
-
-def _refuse_what_is_not_offered(
-    notebook: ModuleType, name: str, reference: str, side: int, draws: int
-) -> None:
-    if not hasattr(notebook, "colorize"):
-        raise ColorizeError(f"{name} trains no model that colours pictures; choose another --with")
-    known = inspect.signature(notebook.colorize).parameters
-    if reference and not hasattr(notebook, "fit_reference"):
-        raise ColorizeError(f"{name} takes no reference picture; leave --reference out")
-    if side and "side" not in known:
-        raise ColorizeError(f"{name} has no choice of side; leave --side out")
-    if draws > 1 and not {"draws", "seed"} <= known.keys():
-        raise ColorizeError(f"{name} paints a photo in one way only; leave --draws out")
+    return _trained(notebook, name, file, here, options, draws)
 
 
 def _trained(

@@ -62,21 +62,14 @@ def one_line(error: pytest.ExceptionInfo) -> str:
 # --- what can be read -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
-def test_lossless_pictures_come_back_exactly(tmp_path, suffix):
-    Image.fromarray(noise(9, 13)).save(tmp_path / f"a{suffix}")
-    found = pictures.read(tmp_path / f"a{suffix}")
-    assert np.array_equal(found.rgb, noise(9, 13))
-    assert found.alpha is None and found.icc is None
-
-
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "L", "1"])
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "YCbCr", "L", "1"])
 def test_other_modes_become_rgb(tmp_path, mode):
     image = Image.fromarray(smooth(24, 32)).convert(mode)
     image.save(tmp_path / "a.tif")
-    found = pictures.read_rgb(tmp_path / "a.tif")
-    assert found.shape == (24, 32, 3) and found.dtype == np.uint8
-    assert np.array_equal(found, np.array(image.convert("RGB")))
+    found = pictures.read(tmp_path / "a.tif")
+    assert found.rgb.shape == (24, 32, 3) and found.rgb.dtype == np.uint8
+    assert np.array_equal(found.rgb, np.array(image.convert("RGB")))
+    assert found.alpha is None and found.icc is None
 
 
 @pytest.mark.parametrize(("space", "more"), [(b"CMYK", 0), (b"RGB ", 2_000_000)])
@@ -179,26 +172,18 @@ def test_reduced_decoding_does_not_change_the_picture(tmp_path):
 # --- what cannot be read ----------------------------------------------------------------------
 
 
-def make(place: Path, kind: str) -> Path:
-    """Put something where a picture is expected."""
-    if kind == "folder":
-        place.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(place)
-    elif kind == "device":
-        place.symlink_to("/dev/zero")
-    elif kind == "huge":
-        with open(place, "wb") as stream:
-            stream.truncate(pictures.MAX_BYTES + 1)  # a hole: it takes no place
-    elif kind == "float":
-        Image.new("F", (4, 4)).save(place, "TIFF")
-    elif kind == "lab":
-        Image.new("LAB", (4, 4)).save(place, "TIFF")
-    elif kind == "eps":
-        Image.new("RGB", (4, 4)).save(place, "EPS")
-    elif kind != "missing":
-        place.write_text("" if kind == "empty" else "not a picture")
-    return place
+MAKE = {
+    "missing": lambda place: None,
+    "folder": Path.mkdir,
+    "empty": Path.touch,
+    "text": lambda place: place.write_text("not a picture"),
+    "pipe": os.mkfifo,
+    "device": lambda place: place.symlink_to("/dev/zero"),
+    "huge": lambda place: (place.touch(), os.truncate(place, pictures.MAX_BYTES + 1)),  # a hole
+    "float": lambda place: Image.new("F", (4, 4)).save(place, "TIFF"),
+    "lab": lambda place: Image.new("LAB", (4, 4)).save(place, "TIFF"),
+    "eps": lambda place: Image.new("RGB", (4, 4)).save(place, "EPS"),
+}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +202,8 @@ def make(place: Path, kind: str) -> Path:
     ],
 )
 def test_what_is_no_picture_is_said_in_a_line(tmp_path, kind, words):
-    path = make(tmp_path / "a.jpg", kind)
+    path = tmp_path / "a.jpg"
+    MAKE[kind](path)
     for read in (pictures.read, lambda path: pictures.read_resized(path, 8)):
         with pytest.raises(PictureError, match=words) as error:
             read(path)
@@ -275,28 +261,20 @@ def test_decompression_bomb(tmp_path, side):
 # --- writing ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif", ".tiff"])
-def test_written_losslessly_with_alpha_and_profile(tmp_path, suffix):
-    rgb, alpha = noise(7, 9), noise(7, 9, 1)[..., 1]
-    pictures.write(tmp_path / f"a{suffix}", rgb, alpha=alpha, icc=SRGB)
-    found = pictures.read(tmp_path / f"a{suffix}")
-    assert np.array_equal(found.rgb, rgb) and np.array_equal(found.alpha, alpha)
-    assert found.icc == SRGB
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
-def test_written_with_little_loss(tmp_path, suffix):
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".tif", ".tiff", ".jpg", ".jpeg", ".webp"])
+def test_what_is_written_comes_back_with_alpha_and_profile(tmp_path, suffix):
     rgb, alpha = smooth(40, 60), np.full((40, 60), 255, np.uint8)
     alpha[:10] = 0
     pictures.write(tmp_path / f"a{suffix}", rgb, alpha=alpha, icc=SRGB, quality=95)
     found = pictures.read(tmp_path / f"a{suffix}")
-    assert distance(found.rgb[12:], rgb[12:]) < 3 and found.icc == SRGB
-    if suffix == ".webp":
-        assert np.array_equal(found.alpha, alpha)
-    else:
+    lossy = suffix in (".jpg", ".jpeg", ".webp")
+    assert distance(found.rgb[12:], rgb[12:]) < (3 if lossy else 1e-9) and found.icc == SRGB
+    if suffix in (".jpg", ".jpeg"):
         assert found.alpha is None
         with Image.open(tmp_path / f"a{suffix}") as image:  # colour at full resolution
             assert {(part[1], part[2]) for part in image.layer} == {(1, 1)}
+    else:
+        assert np.array_equal(found.alpha, alpha)
 
 
 def test_write_makes_the_folder_and_replaces(tmp_path):
