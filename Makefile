@@ -1,4 +1,4 @@
-# make reports · make test · make lab · make compare · make student   (each builds .venv by itself the first time)
+# make reports · make test · make quick · make lab · make compare · make student   (each builds .venv by itself the first time)
 PROFILE ?= laptop
 JOBS ?= 1
 supported := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -7,18 +7,23 @@ bin := .venv/bin
 pip := $(bin)/python -m pip --quiet --quiet --disable-pip-version-check
 ready := .venv/.ready
 
-.PHONY: reports test lab compare student readme lock clean
+.PHONY: reports test quick style lab compare student readme lock clean
 
-reports: $(ready)  ## run every notebook and write reports/ (PROFILE=smoke|laptop|evening|paper)
+reports: $(ready)  ## run every lesson and write reports/ (PROFILE=smoke|laptop|overnight|paper)
 	$(bin)/python -m colorlib run --profile $(PROFILE) --jobs $(JOBS)
 
-test: $(ready)  ## style; unit, property and fault tests; every notebook at smoke, then nbval
+test: style  ## style; unit, property and fault tests; every notebook at smoke, then nbval
+	@echo "== tests: two at a time; the notebooks come first and take longest"
+	@$(bin)/python -m pytest --numprocesses 2 --dist loadgroup --durations 8
+
+quick: style  ## the same without notebooks: under a minute
+	@$(bin)/python -m pytest --numprocesses 2 --dist loadgroup -m "not slow"
+
+style: $(ready)
 	@echo "== style: ruff, nbstripout"
 	@$(bin)/ruff check --quiet .
 	@$(bin)/ruff format --quiet --check .
-	@$(bin)/nbstripout --verify --keep-id notebooks/*.ipynb
-	@echo "== tests: two at a time; the notebooks come first and take longest"
-	@$(bin)/python -m pytest --numprocesses 2 --dist loadgroup --durations 8
+	@$(bin)/nbstripout --verify --keep-id $(wildcard notebooks/*.ipynb notebooks/studies/*.ipynb)
 
 lab: $(ready)  ## open JupyterLab on the primer, the other notebooks beside it
 	$(bin)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_primer.ipynb
@@ -39,12 +44,13 @@ $(ready): pyproject.toml requirements.lock
 	@echo "   torch" && $(pip) install --constraint requirements.lock torch==2.13.0
 	@echo "   everything else" && $(pip) install --requirement requirements.lock
 	@echo "   colorlib" && $(pip) install --no-deps --no-build-isolation --editable .
+	@$(bin)/python -m colorlib.batch.speed
 	@$(bin)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements 2>/dev/null
 	@$(bin)/python -c "import colorlib; print('   colorlib', colorlib.__version__, 'is ready')"
 	@touch $@
 
 readme: $(ready)  ## put the committed reports' numbers into README.md (a test compares them)
-	$(bin)/python -c "from colorlib import pages, ledger; [m.write_readme('README.md', 'reports') for m in (pages, ledger)]"
+	$(bin)/python -c "from colorlib.batch import results; results.write_readme('README.md', 'reports')"
 
 # needs `pip install uv`; CUDA's wheels stay out: torch brings those that fit its own build
 lock:  ## resolve pyproject.toml anew, for every supported Python

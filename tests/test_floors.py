@@ -1,72 +1,120 @@
-"""A module imports only what is on its floor or below it, so that none needs what builds on it."""
+"""The house: a module stands on lower floors only, without a circle; two rooms; a bound on size."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 from pathlib import Path
 
 import pytest
 
 import colorlib
+from colorlib import notebooks
 
 PACKAGE = Path(colorlib.__file__).parent
-FLOORS = {
-    0: ["files"],
-    1: ["color", "pictures", "machine", "garden"],
-    2: ["downloads", "cache", "metrics", "audit", "datasets", "adversarial", "classics"],
-    3: ["training", "figures"],
-    4: ["notebooks", "record"],
-    5: ["evidence", "pages", "ledger", "pairs", "teaching"],
-    6: ["reproduce", "compare", "colorizing", "cli", "__main__"],
-}
-FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
+FLOORS = """
+1 files
+2 color pictures machine
+3 metrics adversarial classics downloads
+4 datasets training figures notebooks
+5 record evidence pairs colorize
+5 batch.plan batch.stamps batch.speed
+6 batch.report batch.run batch.results batch.pages batch.compare
+7 batch.cli batch.teaching __main__
+"""
+FLOOR = {m: int(line[0]) for line in FLOORS.split("\n")[1:-1] for m in line.split()[1:]}
+MOST_LINES = 4_800
+PAPERS = r"\b0[1-7]_[a-z]|patchwise|one_to_one|dcgan|cgan_|two_unpaired|colorgan"
 
 
-def imported(path: Path) -> set[str]:
-    """Return the modules of colorlib that a file imports when it runs, not for type hints."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-            found |= {name.split(".")[1] for name in names if name.startswith("colorlib.")}
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            top = node.level > (1 if path.parent != PACKAGE else 0) or module == "colorlib"
-            if module.startswith("colorlib."):
-                found.add(module.split(".")[1])
-            elif module == "colorlib" or (top and not module):
-                found |= {alias.name for alias in node.names}
-            elif top and node.level:
-                found.add(module.split(".")[0])
-    return found & FLOOR_OF.keys()
+def imports(package: Path) -> dict[str, set[str]]:
+    """Return what each module of a package imports of it, for types and inside functions too."""
+    files = {path: path.relative_to(package).with_suffix("") for path in package.rglob("*.py")}
+    modules = {".".join(name.parts): path for path, name in files.items()}
+    found = {}
+    for module, path in modules.items():
+        texts = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                texts |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inside = [package.name, *module.split(".")][: -node.level] if node.level else []
+                base = ".".join(filter(None, [*inside, node.module]))
+                texts |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+                texts |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+        inner = {text.removeprefix(f"{package.name}.") for text in texts}
+        found[module] = inner & modules.keys()
+    return {module: names for module, names in found.items() if not module.endswith("__init__")}
 
 
-def files_of(module: str) -> list[Path]:
-    folder = PACKAGE / module
-    return sorted(folder.glob("*.py")) if folder.is_dir() else [PACKAGE / f"{module}.py"]
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules of a circle; none where there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+GRAPH = imports(PACKAGE)
 
 
 def test_every_module_has_a_floor():
-    there = {p.stem for p in PACKAGE.glob("*.py")} | {
-        p.parent.name for p in PACKAGE.glob("*/__init__.py")
-    }
-    assert there - {"__init__"} <= FLOOR_OF.keys()
+    assert GRAPH.keys() == FLOOR.keys()
 
 
-@pytest.mark.parametrize("module", [m for m in FLOOR_OF if files_of(m)[0].exists()])
+@pytest.mark.parametrize("module", sorted(GRAPH))
 def test_modules_import_only_their_floor_or_below(module):
-    for path in files_of(module):
-        above = [m for m in imported(path) if FLOOR_OF[m] > FLOOR_OF[module]]
-        assert above == [], f"{path.name} imports {above}"
+    above = [m for m in GRAPH[module] if FLOOR[m] > FLOOR[module]]
+    assert above == []
 
 
-def test_no_module_knows_a_paper():
-    names = ["03_cgan", "01_patchwise", "02_one_to_one", "04_two_unpaired", "05_colorgan"]
-    for path in PACKAGE.rglob("*.py"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        code = "\n".join(line for line in lines if "python -m" not in line)
-        assert not [name for name in names if name in code], path.name
+def test_no_circle():
+    assert circle(GRAPH) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("from house import b", "from house import a"),
+        ("if TYPE_CHECKING:\n    from house.b import B", "from house import a"),
+        ("import house.b", "def later():\n    from house.a import A"),
+        ("from . import b", "from .a import A"),
+        ('importlib.import_module("house.b")', "from house.room.c import C"),
+    ],
+)
+def test_a_circle_made_on_purpose_is_seen(tmp_path, one, other):
+    (tmp_path / "house/room").mkdir(parents=True)
+    (tmp_path / "house/a.py").write_text(f"from house.room import c\n{one}\n")
+    (tmp_path / "house/b.py").write_text("")
+    (tmp_path / "house/room/c.py").write_text("from ..b import B\n")
+    assert circle(imports(tmp_path / "house")) == []
+    (tmp_path / "house/b.py").write_text(f"{other}\n")
+    assert {"b"} < set(circle(imports(tmp_path / "house")))
+
+
+def test_neither_helpers_nor_notebooks_import_batch():
+    helpers = [module for module in GRAPH if "." not in module and module != "__main__"]
+    assert [m for m in helpers if any(name.startswith("batch") for name in GRAPH[m])] == []
+    for name in notebooks.names("all"):
+        code = [
+            c["source"] for c in notebooks.cells(notebooks.path(name)) if c["cell_type"] == "code"
+        ]
+        assert not re.search(
+            r"colorlib\.batch|from colorlib import .*\bbatch\b", "\n".join(code)
+        ), name
+
+
+@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_no_module_knows_a_paper(module):
+    text = (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    assert re.findall(PAPERS, text) == []
+
+
+def test_the_package_stays_thin():
+    lines = {
+        path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")
+    }
+    assert sum(lines.values()) <= MOST_LINES
