@@ -90,7 +90,9 @@ class PictureSet:
 
     def subset(self, indices: slice | Sequence[int] | np.ndarray) -> PictureSet:
         """Return some pictures (indices, a mask or a slice); each stays in its split."""
-        rows = self._rows(indices)
+        if not isinstance(indices, slice):
+            indices = np.asarray(indices, None if len(indices) else int)
+        rows = np.arange(len(self))[indices]
         names = [self.names[row] for row in rows]
         neighbours = len(rows) and np.all(np.diff(rows) == 1)  # then a view, which costs nothing
         return replace(
@@ -122,12 +124,7 @@ class PictureSet:
 
     def tensor(self, indices: slice | Sequence[int] | np.ndarray = slice(None)) -> Tensor:
         """Return pictures as a uint8 tensor (B, 3, size, size)."""
-        return color.as_batch(self.pictures[self._rows(indices)]).contiguous()
-
-    def _rows(self, indices: slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        if not isinstance(indices, slice):
-            indices = np.asarray(indices, None if len(indices) else int)
-        return np.arange(len(self))[indices]
+        return color.as_batch(self.subset(indices).pictures).contiguous()
 
 
 class SetStatus(NamedTuple):
