@@ -123,7 +123,7 @@ def test_status_lists_the_reports(project):
     call("run", "01", "--profile", "smoke")
     line = call("status").stdout.splitlines()[1].split()
     assert line[:2] == ["01_good", "smoke"]
-    assert line[3:] == ["today", "current"]
+    assert line[2:] == ["unknown", "current"]
 
 
 def test_data_lists_the_sets(project, monkeypatch):

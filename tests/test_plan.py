@@ -46,7 +46,6 @@ def test_all_that_is_wrong_is_said_at_once(project):
         assert any(line.startswith("01_good: ") and words in line for line in lines)
     assert any("unknown parameter 'rate'; did you mean 'ratio'?" in line for line in lines)
     assert "rate = 'fast': must be float" in refusal(["01"], "smoke", {"rate": "fast"})[0]
-    assert refusal([], "big") == ["unknown profile 'big'; known: smoke, laptop, overnight, paper"]
     assert "not with -p" in refusal(["01"], "smoke", {"profile": "paper"})[0]
     assert refusal(["01", "02"], parameters={"report_dir": "x"}) == [
         "one report_dir cannot hold several notebooks"

@@ -94,10 +94,10 @@ def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> 
 
 @main.command()
 def status() -> None:
-    """List the reports: their age, and whether the code has moved on."""
+    """List the reports: when they were made, and whether the code has moved on."""
     from colorlib.batch import stamps
 
-    rows = [("notebook", "profile", "made", "age", "code"), *stamps.status()]
+    rows = [("notebook", "profile", "made", "code"), *stamps.status()]
     click.echo(columns(rows) if rows[1:] else "there is no report yet: colorlib run makes them")
 
 

@@ -18,7 +18,6 @@ from colorlib.files import read_json
 
 MOST = 2_900_000  # bytes of a report that is worth committing; weights are not
 QUALITY = 75  # of the JPEGs that take the place of figures where a report is larger
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def finish(task: Task, seconds: float) -> None:
@@ -47,9 +46,7 @@ def finish(task: Task, seconds: float) -> None:
         if shrink(partial):
             pages.render(partial)
     except (record.RecordError, pages.PageError) as error:
-        problems = str(error).split("; ")
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise RunError("; ".join(problems[:3]) + more) from error
+        raise RunError(str(error)) from error
 
 
 def _records(task: Task) -> bool:
@@ -106,7 +103,6 @@ def _neutral(notebook: dict[str, Any]) -> dict[str, Any]:
     about = notebook["metadata"].get("papermill", {})
     given = {**about.get("parameters", {}), "report_dir": ""}
     notebook["metadata"]["papermill"] = {"parameters": given, "version": about.get("version")}
-    notebook["metadata"].setdefault("kernelspec", KERNEL)
     for cell in notebook["cells"]:
         for key in ("papermill", "execution"):
             cell["metadata"].pop(key, None)

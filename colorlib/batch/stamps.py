@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ REPORT = ("notebook.ipynb", "index.html", "metrics.json", "run.json", "figures",
 REPORT += ("checkpoints", STAMP, ".ipynb_checkpoints", ".DS_Store")  # the last: of who reads it
 RESUMED = ("parameters", "data")  # a training checks by itself that its definitions are the same
 KEPT = 3  # unfinished runs of other parameters, set aside
-COMMIT = re.compile(r"[0-9a-f]{7,40}")
+DATE, COMMIT = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"[0-9a-f]{7,40}")
 ELSEWHERE = "choose another place with -p report_dir FOLDER"
 
 
@@ -85,9 +84,6 @@ def moved(parts: Any, current: dict[str, str]) -> str | None:
     parts = parts if isinstance(parts, dict) else {}
     changed = [key for key, digest in current.items() if parts.get(key) != digest]
     return f"{' and '.join(changed)} changed" if changed else None
-
-
-# --- the partial place --------------------------------------------------------------------------
 
 
 def prepare(task: Task, current: dict[str, str]) -> None:
@@ -185,9 +181,6 @@ def lock(task: Task) -> Iterator[None]:
         raise RunError(f"another run is writing {task.report}; wait for it, or stop it") from None
 
 
-# --- whose report -------------------------------------------------------------------------------
-
-
 def refuse_foreign(task: Task) -> None:
     """Refuse a place that holds anything but a report of this notebook and profile."""
     report = task.report
@@ -222,26 +215,17 @@ def is_committed(report: Path) -> bool:
         return False
 
 
-def status() -> list[tuple[str, str, str, str, str]]:
-    """List the reports: notebook, profile, date, age, and whether the code has moved on since."""
+def status() -> list[tuple[str, str, str, str]]:
+    """List the reports: notebook, profile, date, and whether the code has moved on since."""
     rows = []
     for profile in (*notebooks.PROFILES, "local"):
         for name in notebooks.names("all"):
             report = files.root() / "reports" / profile / name
             if report.is_dir():
-                made = _made(report)
-                days = (date.today() - made).days
-                age = "today" if days < 1 else "a day" if days == 1 else f"{days} days"
+                made = DATE.match(str(read_json(report / "run.json").get("date")))
                 state = "your own" if profile == "local" else _code_state(report, name)
-                rows.append((name, profile, f"{made}", age, state))
+                rows.append((name, profile, made[0] if made else "unknown", state))
     return rows
-
-
-def _made(report: Path) -> date:
-    try:
-        return date.fromisoformat(str(read_json(report / "run.json").get("date"))[:10])
-    except ValueError:
-        return date.fromtimestamp(report.stat().st_mtime)
 
 
 def _code_state(report: Path, name: str) -> str:
