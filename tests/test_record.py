@@ -259,13 +259,6 @@ def test_a_file_is_read_kindly_or_strictly(tmp_path):
     assert files.read_json(path) == files.read_json(path, strict=True) == {"é": 1}
 
 
-def test_writing_leaves_the_umask_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("other threads write at this moment"))
-    monkeypatch.setattr(files, "_UMASK", 0o027)
-    files.write_json(tmp_path / "a.json", {})
-    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
-
-
 def test_a_folder_that_refuses_ends_in_one_line(tmp_path):
     (tmp_path / "report").write_text("a file where the folder should be")
     with pytest.raises(RecordError, match="cannot write the record"):
