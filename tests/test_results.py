@@ -157,7 +157,7 @@ def test_readme_s_tables_stand_between_their_marks(reports):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert [row[1] for row in rows] == ["row", "---", "grey floor", "mean ab", "ours"]
     assert {len(row) for row in rows} == {7}
-    about = "[01_good, laptop](reports/laptop/01_good/index.html), garden"
+    about = f"[01_good, laptop](reports/laptop/01_good/index.html), {metrics['data']['name']}"
     assert [row[0] for row in rows[2:]] == [about, "", ""]
     assert rows[2][2:] == ["21.00", "0.900", "0", "0.50", "9.0"]
     assert [row[4] for row in rows[3:]] == ["-0.25 [+0.00, +30.00]", "+1.50 [+0.00, +30.00]"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +36,7 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    profile: str = "laptop",
-    names: list[str] | tuple[str, ...] = (),
-    mine: str | Path = "",
-    against: str = "HEAD",
+    profile: str, names: Sequence[str] = (), mine: str | Path = "", against: str = "HEAD"
 ) -> list[Comparison]:
     """Compare my runs of a profile with those committed in `against`; `mine`: see `my_report`."""
     wanted = [notebooks.full_name(name) for name in names] or notebooks.names()
@@ -89,8 +87,8 @@ def other_machine(mine: dict[str, Any], committed: dict[str, Any]) -> str:
     ours, theirs = (run.get("machine") or {} for run in (mine, committed))
     if not (ours and theirs):
         return "unknown machine"
-    differing = [key for key in ROUNDING if ours.get(key) != theirs.get(key)]
-    return f"other {', '.join(differing)}" if differing else ""
+    differing = ", ".join(key for key in ROUNDING if ours.get(key) != theirs.get(key))
+    return differing and f"other {differing}"
 
 
 def judge(mine: dict[str, Any], committed: dict[str, Any], near: bool = False) -> tuple[str, str]:

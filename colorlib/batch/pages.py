@@ -63,9 +63,8 @@ def _about(report: Path) -> dict[str, Any]:
     profile, paper = report.parents[name.count("/")], Path(name).name
     pages = results.folders(profile.parent, "index.html")
     runs = [page.relative_to(profile.parent) for page in pages if page.name == paper]
-    beside = {page.parent.name for page in report.parent.glob("[!.]*/index.html")}
-    before = sorted(other for other in beside if other < paper)[-1:]
-    after = sorted(other for other in beside if other > paper)[:1]
+    beside = sorted(page.parent.name for page in report.parent.glob("[!.]*/index.html"))
+    near = {"prev": [n for n in beside if n < paper][-1:], "next": [n for n in beside if n > paper]}
     facts = (profile.name, str(run.get("date", ""))[:10], results.headline(metrics))
     return {
         "title": results.title(report),
@@ -76,9 +75,9 @@ def _about(report: Path) -> dict[str, Any]:
         "claims": metrics.get("claims") and profile.name in results.SHOWN,
         "runs": [run for run in runs if run != Path(profile.name, name)],
         "neighbours": [
-            (way, other, results.title(report.parent / other))
-            for way, found in (("prev", before), ("next", after))
-            for other in found
+            (way, found[0], results.title(report.parent / found[0]))
+            for way, found in near.items()
+            if found
         ],
     }
 
@@ -182,15 +181,15 @@ def _refuse(soup: Any, source: Path) -> None:
     """Refuse what a reader could not see, or would have to fetch."""
     for image in soup.find_all("img"):
         if image.get("alt", "").strip() in ("", NO_ALT):
-            heading = image.find_previous(re.compile("^h[1-6]$"))
-            where = heading.get_text().rstrip("#") if heading else "no heading"
-            problem = f"a picture under '{where}' has no alt text; give show_figure its alt"
+            above = image.find_previous(re.compile("^h[1-6]$"))
+            where = f"under '{above.get_text().rstrip('#')}'" if above else "at the top"
+            problem = f"a picture {where} has no alt text; give show_figure its alt"
             raise PageError(f"{source}: {problem}")
-    for element in soup.find_all(lambda found: found.name != "a"):
-        for address in (str(element.get(key, "")) for key in FETCHED):
-            if re.match(r"\s*(\w+:)?//", address):
-                problem = "would be fetched from the network; keep it here"
-                raise PageError(f"{source}: {address} {problem}")
+    others = soup.find_all(lambda found: found.name != "a")
+    for address in (str(element.get(key, "")) for element in others for key in FETCHED):
+        if re.match(r"\s*(\w+:)?//", address):
+            problem = "would be fetched from the network; keep it here"
+            raise PageError(f"{source}: {address} {problem}")
 
 
 def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
@@ -216,16 +215,11 @@ def render_index(reports: str | Path) -> Path:
     runs: dict[str, list[dict[str, Any]]] = {}
     for folder in reversed(results.folders(reports, "index.html")):
         runs.setdefault(folder.name, []).append(_run(folder, reports))
-    cards = {  # lessons lead, the largest profile's first
-        name: sorted(runs[name], key=lambda run: "studies" in run["name"]) for name in sorted(runs)
-    }
-    made = {run["profile"] for found in runs.values() for run in found}
+    for found in runs.values():  # lessons lead, the largest profile's first
+        found.sort(key=lambda run: "studies" in run["name"])
+    counts = {paper.name: paper.counts for paper in results.collect(reports)}
     page = results.fill(
-        "index.html.j2",
-        cards=cards,
-        counts={paper.name: paper.counts for paper in results.collect(reports)},
-        profiles={name: words for name, words in results.SHOWN.items() if name in made},
-        claims=(reports / "claims.html").is_file(),
+        "index.html.j2", cards=sorted(runs.items()), counts=counts, profiles=results.SHOWN
     )
     files.write_atomic(reports / "index.html", page)
     return reports / "index.html"
@@ -237,7 +231,6 @@ def _run(report: Path, reports: Path) -> dict[str, Any]:
     place = report.relative_to(reports)
     return {
         "place": place.as_posix(),
-        "profile": place.parts[0],
         "name": " ".join(place.parts[:-1]),
         "title": results.title(report),
         "picture": _front_picture(report),
@@ -248,19 +241,16 @@ def _run(report: Path, reports: Path) -> dict[str, Any]:
 
 
 def _front_picture(report: Path) -> dict[str, str] | None:
-    """Choose the figure for a card: no strip if there is another, the grid of results, the first.
-
-    A strip is so low that a card would show little of it.
-    """
+    """Choose the figure for a card: the grid of results, else the first; a low strip comes last."""
     from PIL import Image
 
-    found = []
-    for cell in notebooks.cells(report / "notebook.ipynb"):
-        outputs = cell.get("outputs", [])
-        for about in (each for o in outputs for each in o.get("metadata", {}).values()):
-            figure = report / about.get("file", "")
-            if about.get("alt") and figure.is_file():
-                width, height = Image.open(figure).size
-                rank = (height < 0.3 * width, figure.stem != "grid", len(found))
-                found.append((rank, {"src": quote(about["file"]), "alt": about["alt"]}))
-    return min(found, key=lambda each: each[0])[1] if found else None
+    def rank(about: dict[str, str]) -> tuple[bool, bool]:
+        width, height = Image.open(report / about["file"]).size
+        return height < 0.3 * width, Path(about["file"]).stem != "grid"
+
+    cells = notebooks.cells(report / "notebook.ipynb")
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    shown = [about for output in outputs for about in output.get("metadata", {}).values()]
+    figures = [a for a in shown if a.get("alt") and (report / a.get("file", "")).is_file()]
+    best = min(figures, key=rank, default=None)
+    return best and {"src": quote(best["file"]), "alt": best["alt"]}

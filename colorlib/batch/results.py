@@ -37,10 +37,10 @@ class Claim:
 
     @property
     def others(self) -> list[dict[str, Any]]:
-        """What the other profiles found that tested it, the largest first."""
+        """What the other profiles found that tested it."""
         best = {found["profile"]: found for found in sorted(self.findings, key=_rank)}
-        best.pop(self.decisive["profile"])
-        return [found for found in best.values() if found["verdict"] not in UNTESTED][::-1]
+        rest = (found for found in best.values() if found is not self.decisive)
+        return [found for found in rest if found["verdict"] not in UNTESTED]
 
 
 def _rank(found: dict[str, Any]) -> tuple[bool, int, bool]:
@@ -73,10 +73,8 @@ def folders(reports: str | Path, file: str) -> list[Path]:
 
 def title(report: Path) -> str:
     """Return the first heading of a report's notebook, without its marks."""
-    try:
-        headings = notebooks.headings(notebooks.cells(report / "notebook.ipynb"))
-    except notebooks.NotebookError:
-        headings = []
+    file = report / "notebook.ipynb"
+    headings = notebooks.headings(notebooks.cells(file)) if file.is_file() else []
     first = next(filter(None, headings), report.name)
     return first.translate(str.maketrans("", "", "*`$\\"))
 
@@ -115,7 +113,9 @@ def headline(metrics: dict[str, Any]) -> str:
     if row not in results:
         ways = [name for name in results if name not in files.FLOORS]
         return f"{len(ways)} ways on the same pictures" if ways else ""
-    ours, paper = results[row], _paper(metrics.get("paper") or {}, row)
+    ours, paper = results[row], metrics.get("paper") or {}
+    paper = {name.casefold(): numbers for name, numbers in paper.items()}
+    paper = paper.get(row, paper)  # numbers of this row, or of the paper as a whole
     words = [f"{row.replace('_', ' ')}: gain over grey {ours['gain_over_grey']:+.2f} dB"]
     if "gain_over_grey" in paper:
         words.append(f"the paper {paper['gain_over_grey']:+.2f} dB")
@@ -124,22 +124,15 @@ def headline(metrics: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
-def _paper(paper: dict[str, Any], row: str) -> dict[str, Any]:
-    """Return the paper's numbers for a row: its own entry, or numbers that stand for the whole."""
-    own = {name.casefold(): numbers for name, numbers in paper.items()}.get(row.casefold())
-    return own if isinstance(own, dict) else paper
-
-
 def fill(template: str, **values: Any) -> str:
     """Fill one of our templates, of a page or of a Markdown table."""
     import jinja2
 
     loader = jinja2.FileSystemLoader(TEMPLATES)
-    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    known = jinja2.Environment(
-        loader=loader, autoescape=lambda name: name.endswith("html.j2"), **options
-    )
-    return known.get_template(template).render(verdicts=record.VERDICTS, **values)
+    tidy = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    escaped = jinja2.select_autoescape(["html.j2"])
+    templates = jinja2.Environment(loader=loader, autoescape=escaped, **tidy)
+    return templates.get_template(template).render(verdicts=record.VERDICTS, **values)
 
 
 def render_claims(reports: str | Path) -> Path:
@@ -152,19 +145,11 @@ def render_claims(reports: str | Path) -> Path:
 def tables(reports: str | Path) -> dict[str, str]:
     """Return README's Markdown tables: the lessons' results, and the verdicts counted by paper."""
     found = [folder for folder in folders(reports, "metrics.json") if folder.parent.name in SHOWN]
-    rows = [(folder.relative_to(reports), read_json(folder / "metrics.json")) for folder in found]
-    scored = [(place, metrics, _beside_floors(metrics["results"])) for place, metrics in rows]
+    scored = {f.relative_to(reports).as_posix(): read_json(f / "metrics.json") for f in found}
     return {
-        "results": fill("results.md.j2", scored=scored),
+        "results": fill("results.md.j2", scored=scored, floors=files.FLOORS),
         "claims": fill("claims.md.j2", papers=collect(reports)),
     }
-
-
-def _beside_floors(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """List the floors and the rows of the very same pictures."""
-    floors = [floor for floor in files.FLOORS if floor in results]
-    rows = [*floors, *(row for row in results if row not in floors)]
-    return [(row, results[row]) for row in rows if results[row]["n"] == results[rows[0]]["n"]]
 
 
 def write_readme(readme: str | Path, reports: str | Path) -> None:

@@ -41,22 +41,19 @@ def _copy(file: Path, target: Path, answers: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(file, target)
     if file.suffix == ".html":
-        target.write_text(SOLUTION.sub("", file.read_text(encoding="utf-8")), encoding="utf-8")
+        target.write_text(SOLUTION.sub("", file.read_text("utf-8")), "utf-8")
     elif file.suffix == ".ipynb":
-        notebook = json.loads(file.read_text(encoding="utf-8"))
+        notebook = json.loads(file.read_text("utf-8"))
         notebook["cells"] = [new for cell in notebook["cells"] for new in _given(cell, answers)]
         target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _given(cell: dict[str, Any], answers: bool) -> list[dict[str, Any]]:
     """Give a cell without its solutions; with `answers`, each exercise and a cell to answer in."""
-    source = "".join(cell["source"])
+    source = SOLUTION.sub("", "".join(cell["source"]))
     if cell["cell_type"] != "markdown" or not source.startswith("## Exercises"):
         return [cell]
-    source = SOLUTION.sub("", source)
-    if not answers:
-        return [{**cell, "source": source}]
-    head, *exercises = re.split(r"^(?=\d+\. )", source, flags=re.M)
+    head, *exercises = re.split(r"^(?=\d+\. )", source, flags=re.M) if answers else [source]
     given = [{**cell, "source": head.strip()}]
     answer = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     for n, exercise in enumerate(exercises, 1):
