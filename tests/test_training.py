@@ -18,12 +18,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fastai.vision.models.unet import DynamicUnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models import resnet18
 
-from colorlib import files, machine, training
+from colorlib import color, files, machine, training
 from colorlib.training import Batches, History, NonFiniteLoss, WeightsError
 
 
@@ -413,6 +415,92 @@ def test_a_step_may_report_nothing_and_need_no_batches():
     toy.step = lambda batch, index: {} if batch is None else {"wrong": 1.0}
     history = toy.run(batches=None)
     assert history.steps[-1] == 12 and history.losses == {}
+
+
+# ------------------------------------------------------------------- a network that has learned
+
+
+@pytest.fixture(scope="module")
+def unet() -> nn.Module:
+    """The U-Net that fastai builds, as it comes."""
+    body = nn.Sequential(*list(resnet18(weights=None).children())[:-2])
+    return DynamicUnet(body, 2, (32, 32))
+
+
+def test_a_network_of_sleeping_norms_is_refused_until_it_is_awake(unet):
+    norms = [part for part in unet.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert (len(training.norms_that_sleep(unet)), len(norms)) == (24, 25)
+    parts = {"batches": None, "steps": 1, "optimizers": {}, "machine": Toy().machine}
+
+    def train(**options):
+        return training.run("unet", lambda *_: {}, modules={"net": unet}, **parts, **options)
+
+    with pytest.raises(ValueError, match=r"unet: 24 batch norms sleep in eval mode \(net\.layers"):
+        train()
+    assert train(frozen=["net.layers"]).steps == [1]
+    assert training.norms_that_sleep(training.awake(unet)) == []
+    train(validate=lambda done: {"asleep": len(training.norms_that_sleep(unet))})
+    assert training.norms_that_sleep(unet) == [], "a validation leaves all awake"
+    unet.eval().requires_grad_(False)
+    assert training.norms_that_sleep(unet) == [], "a frozen network may sleep"
+
+
+def test_an_average_of_a_unet_stands_on_its_own(unet):
+    mean, grey = training.EMA(unet), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        before = mean.module(grey)
+        for parameter in unet.parameters():
+            parameter.add_(0.1)
+        assert torch.equal(mean.module(grey), before)
+        assert not torch.equal(unet.eval()(grey), before)
+
+
+def test_an_average_follows_weights_and_statistics_quickly_at_first():
+    net = nn.BatchNorm2d(1)
+    mean = training.EMA(net, decay=0.5)
+    expected = 1.0
+    for step in range(20):
+        value = float(step)
+        with torch.no_grad():
+            net.weight.fill_(value), net.running_mean.fill_(value + 1)
+        net.num_batches_tracked += 1
+        keep = min(0.5, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * value
+        mean.update(net)
+    assert mean.module.weight.item() == pytest.approx(expected)
+    assert mean.module.running_mean.item() == pytest.approx(expected + 1, abs=1e-4)
+    assert mean.module.num_batches_tracked == 20
+    assert not mean.module.training and not mean.module.weight.requires_grad
+
+
+def test_a_network_that_can_learn_overfits_and_a_sleeping_one_is_refused():
+    toy, batch = Toy(), Stub().rgb[:4]
+    toy.net[2].p = 0.0
+    reached = training.overfits(toy.step, batch, toy.net, below=0.15)
+    assert reached < 0.15 < training.overfits(Toy().step, batch, below=0.0, most=3)
+    toy.net.eval()
+    with pytest.raises(ValueError, match="overfits: 1 batch norms sleep"):
+        training.overfits(toy.step, batch, toy.net)
+
+
+def test_the_best_constant_colour_is_the_median_or_the_mean_of_the_training_set():
+    pictures, other = Stub(9), Stub(5)
+    other.rgb = other.rgb // 2
+    seen, met = (
+        color.to_network(each.rgb)[1].transpose(0, 1).flatten(1) for each in (pictures, other)
+    )
+    lines = training.constant_lines(pictures)
+    assert lines["grey"] == pytest.approx(seen.abs().mean().item())
+    near = [
+        (seen - seen.median(1, keepdim=True)[0] - d).abs().mean().item() for d in (-0.05, 0, 0.05)
+    ]
+    assert lines["constant"] == pytest.approx(near[1]) and near[1] < min(near[0], near[2])
+    squares = training.constant_lines(pictures, "l2", on=other)
+    by_hand = (met - seen.mean(1, keepdim=True)).abs().mean().item()
+    assert squares["constant"] == pytest.approx(by_hand)
+    assert squares["grey"] == pytest.approx(met.abs().mean().item())
+    with pytest.raises(ValueError, match="must be l1 or l2"):
+        training.constant_lines(pictures, "huber")
 
 
 # ------------------------------------------------------------------------ history and progress
