@@ -308,16 +308,10 @@ def curves(
     log: bool = False,
     lines: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Plot losses by step, smoothed over a thirtieth of them, the raw ones faint behind.
+    """Plot losses of a `training.History`, or of label -> history, by step; the raw ones faint.
 
-    Args:
-        histories: a `training.History`, or label -> history.
-        keys: which of their losses.
-        title: the finding, as a sentence.
-        ylabel: what is measured, with its unit.
-        validation: a value of the histories' validation entries, for a second panel.
-        log: whether losses stand on a logarithmic axis.
-        lines: label -> height in the last panel: the grey and the best-constant floor.
+    `validation` names a value of their validation entries, for a second panel. `lines`, label ->
+    height, stand in the last panel: the grey and the best-constant floor.
     """
     named = histories if isinstance(histories, Mapping) else {histories.name: histories}
     keys = [keys] if isinstance(keys, str) else list(keys)

@@ -16,8 +16,6 @@ CORNERS = torch.tensor(
     [[r, g, b] for r in (0, 0.001, 0.04045, 1) for g in (0, 0.5, 1) for b in (0, 1)],
     dtype=torch.float32,
 )
-unit = st.floats(0, 1, width=32)
-signed = st.floats(-1, 1, width=32)
 
 
 def as_picture(colours: torch.Tensor) -> torch.Tensor:
@@ -34,10 +32,6 @@ def by_skimage(function, picture: torch.Tensor) -> np.ndarray:
     return np.moveaxis(function(np.moveaxis(picture.double().numpy(), 1, -1)), -1, 1)
 
 
-def lightness_of(rgb: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(by_skimage(skimage.color.rgb2lab, rgb)[:, :1])
-
-
 def test_conversions_agree_with_skimage():
     rgb = as_picture(random_colours())
     for ours, theirs, back, their_back in (
@@ -48,14 +42,6 @@ def test_conversions_agree_with_skimage():
         np.testing.assert_allclose(there, by_skimage(theirs, rgb), atol=1e-3)
         np.testing.assert_allclose(back(there), by_skimage(their_back, there), atol=1e-3)
         np.testing.assert_allclose(back(there), rgb, atol=1e-4)
-
-
-@settings(deadline=None, max_examples=50)
-@given(arrays(np.float32, (3, 4, 5), elements=unit))
-def test_lab_and_yuv_return(values):
-    rgb = torch.from_numpy(values)
-    assert (color.lab_to_rgb(color.rgb_to_lab(rgb)) - rgb).abs().max() < 1e-4
-    assert (color.yuv_to_rgb(color.rgb_to_yuv(rgb)) - rgb).abs().max() < 1e-5
 
 
 def test_all_uint8_greys_and_a_colour_cube_survive_the_network_range():
@@ -69,22 +55,17 @@ def test_all_uint8_greys_and_a_colour_cube_survive_the_network_range():
         assert torch.equal(color.to_uint8(color.from_network(lightness, ab)), rgb)
 
 
-@settings(deadline=None, max_examples=200)
-@given(arrays(np.float32, (1, 3, 3, 3), elements=signed))
+@settings(deadline=None, max_examples=60)
+@given(arrays(np.float32, (1, 3, 3, 3), elements=st.floats(-1, 1, width=32)))
 def test_from_network_keeps_lightness_whatever_ab(values):
-    lightness, ab = torch.from_numpy(values).split((1, 2), 1)
-    rgb = color.from_network(lightness, ab)
-    assert rgb.min() >= 0
-    assert rgb.max() <= 1
-    assert (lightness_of(rgb) - (lightness + 1) * 50).abs().max() < 0.01
-
-
-def test_from_network_keeps_lightness_at_the_extremes():
     ends = torch.tensor([-1, -0.99, -0.5, 0, 0.9, 0.999, 1])
-    lab = as_picture(torch.cartesian_prod(torch.linspace(-1, 1, 401), ends, ends))
-    lightness, ab = lab.split((1, 2), 1)
-    rgb = color.from_network(lightness, ab)
-    assert (lightness_of(rgb) - (lightness + 1) * 50).abs().max() < 0.01
+    extremes = as_picture(torch.cartesian_prod(torch.linspace(-1, 1, 51), ends, ends))
+    for lab in (torch.from_numpy(values), extremes):
+        lightness, ab = lab.split((1, 2), 1)
+        rgb = color.from_network(lightness, ab)
+        assert rgb.min() >= 0 and rgb.max() <= 1
+        true = by_skimage(skimage.color.rgb2lab, rgb)[:, :1]
+        assert (torch.from_numpy(true) - (lightness + 1) * 50).abs().max() < 0.01
 
 
 def test_fit_gamut_keeps_what_fits_and_hue_of_the_rest():
@@ -124,19 +105,10 @@ def test_gradients_are_finite_and_right():
     )
 
 
-@settings(deadline=None, max_examples=50)
-@given(arrays(np.float32, (1, 3, 2, 2), elements=signed))
-def test_gradient_of_from_network_is_finite(values):
-    lightness, ab = (t.requires_grad_() for t in torch.from_numpy(values).split((1, 2), 1))
-    gradients = torch.autograd.grad(color.from_network(lightness, ab).sum(), (lightness, ab))
-    assert all(g.isfinite().all() for g in gradients)
-
-
 def test_gradient_pulls_a_colour_back_from_outside():
     lightness, ab = torch.zeros(1, 1, 1, 1), torch.tensor([0.9, 0.0]).reshape(1, 2, 1, 1)
-    ab.requires_grad_()
-    color.from_network(lightness, ab)[:, 0].sum().backward()
-    assert ab.grad.abs().max() > 0
+    color.from_network(lightness, ab.requires_grad_())[:, 0].sum().backward()
+    assert ab.grad.isfinite().all() and ab.grad.abs().max() > 0
 
 
 def test_normalise_and_back():

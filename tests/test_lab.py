@@ -95,11 +95,9 @@ def wait(ready: Callable[[], Any], what: str) -> Any:
 def process(command: list[str], folder: Path, log: Path) -> Iterator[None]:
     """A server while it is needed; it and what it started end with the block."""
     own = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "RUNTIME")}
+    options = {"cwd": folder, "env": {**os.environ, **own}, "start_new_session": True}
     with log.open("w") as stream:
-        streams = {"stdout": stream, "stderr": stream}
-        started = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **own}, start_new_session=True, **streams
-        )
+        started = subprocess.Popen(command, stdout=stream, stderr=stream, **options)
     try:
         yield
     finally:
@@ -113,13 +111,8 @@ def process(command: list[str], folder: Path, log: Path) -> Iterator[None]:
 
 def make_lab() -> list[str]:
     """Return the command that `make lab` ends with, in this environment."""
-    told = subprocess.run(
-        ["make", "--dry-run", "--no-print-directory", "lab"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
+    told = subprocess.run(["make", "--dry-run", "--no-print-directory", "lab"], **options)
     program, *options = shlex.split(told.stdout.splitlines()[-1])
     assert program == ".venv/bin/jupyter"
     return [sys.executable, "-m", "jupyter", *options]
