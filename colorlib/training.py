@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from colorlib.datasets import PictureSet
 
 ENDING = ".checkpoint.safetensors"
+Step = Callable[[Any, int], dict[str, Tensor]]
 
 
 class NonFiniteLoss(Exception):
@@ -70,9 +71,7 @@ class Batches:
     def batch(self, step: int, device: torch.device | str) -> Tensor:
         """Return the batch of `step` as uint8 (B, 3, H, W) on the device."""
         batch = self._framed(self.pictures.tensor(self.indices(step)).to(device), step)
-        if not self.flip:
-            return batch
-        coins = np.random.default_rng([self.seed, 1, step]).random(self.size) < 0.5
+        coins = np.random.default_rng([self.seed, 1, step]).random(self.size) < self.flip / 2
         mirrored = torch.from_numpy(coins).to(device).view(-1, 1, 1, 1)
         return torch.where(mirrored, batch.flip(-1), batch)
 
@@ -170,17 +169,12 @@ def awake(module: nn.Module) -> nn.Module:
 
 
 def overfits(
-    step: Callable[[Any, int], dict[str, Tensor]],
-    batch: Any,
-    *modules: nn.Module,
-    key: str = "l1",
-    below: float = 0.02,
-    most: int = 400,
+    step: Step, batch: Any, *modules: nn.Module, key="l1", below: float = 0.02, most: int = 400
 ) -> float:
     """Train on one batch until the loss `key` is small, in at most so many steps; return it."""
     _refuse_sleepers("overfits", {str(n): module for n, module in enumerate(modules)}, ())
     for index in range(most):
-        loss = float(step(batch, index)[key])
+        loss = torch.as_tensor(step(batch, index)[key]).item()
         if loss < below:
             break
     return loss
@@ -222,7 +216,7 @@ def _refuse_sleepers(name: str, modules: dict[str, nn.Module], frozen: Collectio
 
 def run(
     name: str,
-    step: Callable[[Any, int], dict[str, Tensor]],
+    step: Step,
     *,
     batches: Any,
     steps: int,
@@ -356,7 +350,8 @@ class _Checkpoint:
         """Name the file after all that must be the same for a resume; no folder, no file."""
         states = [module.state_dict() for module in self.modules.values()]
         shapes = [[key, *value.shape] for state in states for key, value in state.items()]
-        kinds = [[type(o).__name__, len(o.param_groups)] for o in self.optimizers.values()]
+        groups = [(type(o), g) for o in self.optimizers.values() for g in o.param_groups]
+        kinds = [[kind.__name__, len(group["params"])] for kind, group in groups]
         told = json.dumps([fingerprint, define, self.device.type, shapes, kinds], default=_plain)
         self.stem, digest = re.sub(r"[^\w.+-]", "_", self.name), files.sha(told.encode())[:8]
         self.path = None if folder is None else Path(folder) / f"{self.stem}.{digest}{ENDING}"
@@ -468,16 +463,11 @@ def load_weights(path: str | Path, module: nn.Module) -> None:
     Only the counts of batches that a batch norm has seen may be absent, as in old files of torch.
     """
     found, wanted = _read(path)[0], module.state_dict()
-    wrong = [
-        key
-        for key in wanted | found
-        if getattr(found.get(key), "shape", None) != getattr(wanted.get(key), "shape", None)
-        and (key in found or not key.endswith("num_batches_tracked"))
-    ]
-    if wrong:
-        raise WeightsError(
-            f"{path}: weights of another network ({len(wrong)} tensors differ, as {wrong[0]})"
-        )
+    for key in wanted | found:
+        shapes = [getattr(each.get(key), "shape", None) for each in (found, wanted)]
+        if shapes[0] != shapes[1] and (key in found or not key.endswith("num_batches_tracked")):
+            what = "{} is {}, not {}".format(key, *(s and tuple(s) for s in shapes))
+            raise WeightsError(f"{path}: weights of another network ({what})")
     module.load_state_dict(found, strict=False)
 
 
@@ -514,9 +504,11 @@ class _Progress:
         self.label, self.total, self.shown_at, self.handle = label, total, -math.inf, None
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
         self.kernel = hasattr(shell, "kernel")
+        self.terminal = not self.kernel and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
+        text += "\033[K" if self.terminal else ""  # it stands where the moving one stood
         print(text, file=sys.stdout if self.kernel else sys.stderr, flush=True)
 
     def update(self, done: int, seconds: float) -> None:
@@ -534,8 +526,8 @@ class _Progress:
     def finish(self, history: History) -> None:
         """Leave one line that says what the run took."""
         done, seconds = len(history.steps), history.seconds
-        line = f"{self.label}: {done} steps in {files.duration(seconds)}"
-        line += f" ({files.duration(seconds / max(done, 1))} a step)"
+        whole, each = files.duration(seconds), files.duration(seconds / max(done, 1))
+        line = f"{self.label}: {done} steps in {whole} ({each} a step)"
         if history.resumed_at is not None:
             line += ", finished before" if history.resumed_at == done else ", resumed"
         self._show(line) if self.kernel else self.say(line)
@@ -547,5 +539,5 @@ class _Progress:
             from IPython.display import display
 
             self.handle = display({"text/plain": text}, raw=True, display_id=True)
-        elif sys.stderr.isatty():
+        elif self.terminal:
             print(f"{text}\033[K", end="\r", file=sys.stderr, flush=True)

@@ -18,12 +18,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fastai.vision.models.unet import DynamicUnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
-from torchvision.models import resnet18
 
 from colorlib import color, files, machine, training
 from colorlib.training import Batches, History, NonFiniteLoss, WeightsError
@@ -176,7 +174,7 @@ def test_no_pictures_is_an_error():
 # -------------------------------------------------------------------------------- exact resume
 
 
-@pytest.mark.parametrize("optimizer", ["Adam", "SGD", "AdamW"])
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
 def test_a_resumed_run_is_bit_identical(tmp_path, optimizer):
     options = {"schedule": lambda index: 1 / (1 + index)}
     whole = Toy(optimizer)
@@ -208,13 +206,6 @@ def test_a_schedule_scales_the_starting_rate_also_after_a_resume(tmp_path):
         with contextlib.suppress(RuntimeError):
             toy.run(tmp_path, steps=6, checkpoint_seconds=0, schedule=lambda index: 1 / (1 + index))
     assert rates == pytest.approx([1e-2 / n for n in (1, 2, 3, 4, 4, 5, 6)])
-
-
-def test_checkpoints_and_log_intervals_change_nothing(tmp_path):
-    plain, busy = Toy(), Toy()
-    expected = plain.run(log_every=1)
-    history = busy.run(tmp_path, checkpoint_seconds=0, log_every=7)
-    assert series(history) == series(expected) and busy.after == plain.after
 
 
 def test_a_finished_run_returns_at_once_and_a_longer_one_goes_on(tmp_path):
@@ -307,10 +298,12 @@ def test_a_damaged_checkpoint_is_set_aside(tmp_path, capfd, content):
     [({"steps": 8}, "is past step 8"), ({"resume": False}, "is not wanted")],
 )
 def test_a_checkpoint_that_is_not_to_be_used_is_set_aside(tmp_path, capfd, change, words):
-    Toy().run(tmp_path)
+    fingerprint = {"sizes": (1, 2), "path": Path("a"), 3: np.float32(0.5)}
+    Toy().run(tmp_path, fingerprint=fingerprint)
+    assert Toy().run(tmp_path, fingerprint=fingerprint).resumed_at == 12
     (before,) = checkpoints(tmp_path)
     content = before.read_bytes()
-    assert Toy().run(tmp_path, **change).resumed_at is None
+    assert Toy().run(tmp_path, fingerprint=fingerprint, **change).resumed_at is None
     assert f"toy: the checkpoint {words}; kept as" in capfd.readouterr().err
     (aside,) = tmp_path.glob("*.previous.safetensors")
     assert aside.read_bytes() == content
@@ -338,31 +331,23 @@ def test_a_changed_run_leaves_the_checkpoint_of_the_other_one(tmp_path, capfd, c
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
-def test_a_single_number_is_resumed_on_a_gpu(tmp_path, optimizer):
+def test_a_single_number_is_resumed_on_a_gpu(tmp_path):
     places = []
     for steps in (3, 6):
-        number = nn.Module()
-        number.value = nn.Parameter(torch.tensor(1.0, device="cuda"))
-        kind = getattr(torch.optim, optimizer)([number.value], lr=0.1)
+        number = nn.ParameterList([torch.tensor(1.0, device="cuda")])
+        adam = torch.optim.Adam(number.parameters(), lr=0.1)
 
-        def step(batch, index, number=number, kind=kind):
-            number.value.grad = torch.ones_like(number.value)
-            kind.step()
-            return {"value": number.value}
+        def step(batch, index, number=number, adam=adam):
+            number[0].grad = torch.ones_like(number[0])
+            adam.step()
+            return {"value": number[0]}
 
-        here = machine.prepare("cuda", "fp32", "small")
-        parts = {"modules": {"number": number}, "optimizers": {"one": kind}, "machine": here}
+        parts = {"modules": {"number": number}, "optimizers": {"one": adam}}
+        parts["machine"] = machine.prepare("cuda", "fp32", "small")
         training.run("one", step, batches=None, steps=steps, folder=tmp_path, **parts)
-        state = kind.state[number.value]
+        state = adam.state[number[0]]
         places.append({key: str(v.device) for key, v in state.items() if torch.is_tensor(v)})
     assert places[0] == places[1]
-
-
-def test_a_fingerprint_survives_json(tmp_path):
-    fingerprint = {"sizes": (1, 2), "path": Path("a"), 3: "three"}
-    Toy().run(tmp_path, fingerprint=fingerprint)
-    assert Toy().run(tmp_path, fingerprint=fingerprint).resumed_at == 12
 
 
 def test_a_full_disk_warns_once_and_training_goes_on(tmp_path, capfd, monkeypatch):
@@ -392,26 +377,18 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, va
     toy.poison = {8: value}
     with pytest.raises(NonFiniteLoss, match=r"toy: the loss 'l1' is (nan|inf) at step 9"):
         toy.run(tmp_path, checkpoint_seconds=0)
-    assert Toy().run(tmp_path).resumed_at == 8
+    spoilt = Toy()
+    spoilt.spoil_at = 9
+    with pytest.raises(NonFiniteLoss, match="weights of 'net' not finite at step 10"):
+        spoilt.run(tmp_path, checkpoint_seconds=0)
+    assert Toy().run(tmp_path).resumed_at == 9
 
 
-def test_a_non_finite_weight_never_reaches_a_checkpoint(tmp_path):
-    toy = Toy()
-    toy.spoil_at = 3
-    with pytest.raises(NonFiniteLoss, match="weights of 'net' not finite at step 4"):
-        toy.run(tmp_path, checkpoint_seconds=0)
-    assert Toy().run(tmp_path).resumed_at == 3
-
-
-def test_a_loss_that_is_no_number_is_refused():
+def test_a_loss_that_is_no_number_is_refused_and_a_step_may_report_none():
     toy = Toy()
     toy.step = lambda batch, index: {"map": torch.zeros(2, 2)}
     with pytest.raises(ValueError, match=r"'map' has shape \(2, 2\)"):
         toy.run()
-
-
-def test_a_step_may_report_nothing_and_need_no_batches():
-    toy = Toy()
     toy.step = lambda batch, index: {} if batch is None else {"wrong": 1.0}
     history = toy.run(batches=None)
     assert history.steps[-1] == 12 and history.losses == {}
@@ -423,6 +400,9 @@ def test_a_step_may_report_nothing_and_need_no_batches():
 @pytest.fixture(scope="module")
 def unet() -> nn.Module:
     """The U-Net that fastai builds, as it comes."""
+    from fastai.vision.models.unet import DynamicUnet  # the child of a test above needs neither
+    from torchvision.models import resnet18
+
     body = nn.Sequential(*list(resnet18(weights=None).children())[:-2])
     return DynamicUnet(body, 2, (32, 32))
 
