@@ -24,8 +24,6 @@ from colorlib.record import CONTRADICTED, INCONCLUSIVE, NOT_RUN, NOT_TESTABLE, S
 
 FEWEST_TRAININGS = 3  # one training says nothing about the luck of a training
 FEWEST_PAIRS = 5  # where every pair is a training of its own
-QUESTION = record.QUESTION
-MIRROR = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}
 
 Evidence = Mapping[str, Any]  # mean, low, high and seeds (a number a training), pairs or exact
 Study = dict[str, Any]
@@ -68,7 +66,7 @@ def paired(ours: Any, theirs: Any) -> dict[str, Any]:
 
 def measured(values: Iterable[float]) -> dict[str, Any]:
     """Sum up one number a training, or a repetition: mean and 95 % interval over them."""
-    values = [float(value) for value in values]
+    values = [*map(float, values)]
     low, high = metrics.bootstrap(np.array(values), seed=0)
     return {"mean": float(np.mean(values)), "low": low, "high": high, "seeds": values}
 
@@ -240,8 +238,7 @@ def _side(found: Evidence, side: str, than: float) -> str:
     below, above = found["high"] < than, found["low"] > than
     if not (below or above):
         return INCONCLUSIVE
-    verdict = SUPPORTED if below else CONTRADICTED
-    return verdict if side == "below" else MIRROR[verdict]
+    return SUPPORTED if below == (side == "below") else CONTRADICTED
 
 
 def _count(found: Evidence) -> int:
@@ -262,19 +259,21 @@ def _enough(found: Evidence, than: float) -> bool:
 
 def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
     """Show judged claims as a table."""
-    table = []
-    for row in rows:
-        words = {"the paper": f"{row['claim']} ({row['section']})", "what we compare": row["test"]}
-        words |= {"number": row["number"] or "–", "verdict": row["verdict"]}
-        words |= {"trainings": row["trainings"], "scale": row["scale"] or "–"}
-        table.append(words)
+    table = [
+        {
+            "the paper": f"{row['claim']} ({row['section']})",
+            "what we compare": row["test"],
+            **{key: row[key] or "–" for key in ("number", "verdict", "trainings", "scale")},
+        }
+        for row in rows
+    ]
     figures.table(table, caption=caption)
 
 
 def questions(lines: str, known: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the open questions as rows: a line each, ` | ` between cells, {names} filled in."""
     cells = [line.format(**known).split(" | ") for line in lines.strip().splitlines()]
-    return [dict(zip(QUESTION, row, strict=True)) for row in cells]
+    return [dict(zip(record.QUESTION, row, strict=True)) for row in cells]
 
 
 def show_questions(rows: Sequence[Mapping[str, str]], caption: str) -> None:

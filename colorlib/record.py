@@ -14,54 +14,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import colorlib
 from colorlib import files
 from colorlib.machine import Machine, describe, peak_memory
-from colorlib.notebooks import PROFILES
 
-SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
-NOT_TESTABLE, NOT_RUN = "not testable", "not run yet"
-VERDICTS = (SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE, NOT_RUN)
-COUNTS = ("train", "test", "excluded_grey")
-SCORES = ("psnr", "psnr_pooled", "ssim", "cf_ratio", "delta_e", "gain_over_grey")
-INTERVALS = ("psnr", "ssim", "delta_e", "gain_over_grey")
+VERDICTS = ("supported", "contradicted", "inconclusive", "not testable", "not run yet")
+SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE, NOT_RUN = VERDICTS
 CLAIM = ("claim", "section", "test", "number", "verdict", "trainings", "scale", "origin")
 QUESTION = ("id", "the paper says", "we do", "why", "how much it matters")
 ORIGIN = ("profile", "date", "commit", "scale")
-
-TABLE, NUMBER, TEXT = {"type": "object"}, {"type": "number"}, {"type": "string"}
-WORDS, COUNT = {**TEXT, "pattern": r"\S"}, {"type": "integer", "minimum": 0}
-
-
-def _of(wanted: dict[str, Any], more: Any = False) -> dict[str, Any]:
-    """Describe a table: the keys it must have, and what else it may hold."""
-    return {**TABLE, "properties": wanted, "required": [*wanted], "additionalProperties": more}
-
-
-_INTERVAL = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
-_ROW = dict.fromkeys(SCORES, NUMBER) | {"n": {"type": "integer", "minimum": 1}}
-_ROW |= {"ci95": _of(dict.fromkeys(INTERVALS, _INTERVAL), _INTERVAL)}
-_ORIGIN = _of({"profile": {"enum": PROFILES}} | {key: TEXT for key in ORIGIN[1:]})
-_CLAIM = dict.fromkeys(("claim", "section", "test"), WORDS) | {
-    "number": {"type": ["string", "null"]},
-    "verdict": {"enum": VERDICTS},
-    "trainings": {"type": ["integer", "null"]},
-    "scale": TEXT,
-    "origin": {"anyOf": [{"type": "null"}, _ORIGIN]},
-}
-SCHEMA = _of(
-    {
-        "notebook": WORDS,
-        "profile": {"enum": PROFILES},
-        "data": _of({"name": WORDS} | dict.fromkeys(COUNTS, COUNT)),
-        "results": _of({}, _of(_ROW, NUMBER)),
-        "paper": TABLE,
-        "measures": _of({}, _of(dict.fromkeys(("mean", "low", "high"), NUMBER), True)),
-        "claims": {"type": "array", "items": _of(_CLAIM)},
-        "questions": {"type": "array", "items": _of(dict.fromkeys(QUESTION, WORDS))},
-        "studies": _of({}, _of({"origin": _ORIGIN}, True)),
-    }
-)
+COUNTS = ("name", "train", "test", "excluded_grey")
+SCHEMA = Path(__file__).parent / "templates" / "metrics.yml"
 
 
 class RecordError(Exception):
@@ -109,7 +74,7 @@ def write(
         {
             "notebook": notebook,
             "profile": profile,
-            "data": {key: data[key] for key in ("name", *COUNTS) if key in data},
+            "data": {key: data[key] for key in COUNTS if key in data},
             "results": results,
             "paper": paper,
             "measures": measures or {},
@@ -156,7 +121,7 @@ def _is_own(study: dict[str, Any]) -> bool:
 def read(report_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (metrics, run) of a report folder, checked."""
     folder = Path(report_dir)
-    metrics, run = _read(folder / "metrics.json"), _read(folder / "run.json")
+    metrics, run = (_read(folder / name) for name in ("metrics.json", "run.json"))
     try:
         check_metrics(metrics)
     except RecordError as problem:
@@ -198,9 +163,10 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     """Raise RecordError with all that is wrong with the content of a metrics.json."""
     import jsonschema
 
-    problems = list(_not_finite("metrics", metrics))
-    found = jsonschema.Draft202012Validator(SCHEMA).iter_errors(metrics)
-    problems += [f"{error.json_path.replace('$', 'metrics')}: {error.message}" for error in found]
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    problems = [f"{found.json_path}: {found.message}" for found in validator.iter_errors(metrics)]
+    problems += _not_finite("$", metrics)
     if not problems:  # the shape is known: look inside
         results = metrics["results"]
         if results or metrics["data"].get("test") != 0:

@@ -14,13 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colorlib import files, machine, record
+from colorlib import files, machine, metrics, record
 from colorlib.record import RecordError
 
 
 def scores(psnr: float = 21.0) -> dict:
-    ends = {name: [0.5, 1.5] for name in record.INTERVALS}
-    return {**dict.fromkeys(record.SCORES, 1.0), "psnr": psnr, "n": 12, "ci95": ends}
+    means = dict.fromkeys((*metrics.SCORES, "psnr_pooled", "cf_ratio"), 1.0)
+    ends = {name: [0.5, 1.5] for name in metrics.SCORES}
+    return {**means, "psnr": psnr, "n": 12, "ci95": ends}
 
 
 CLAIM = dict.fromkeys(record.CLAIM, "words") | {
