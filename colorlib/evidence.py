@@ -137,19 +137,16 @@ def show(
     """
     if missing(notebook, study, caption):
         return
+    heads = {"gain_over_grey": "gain over grey, dB", "cf_ratio": "colourfulness / truth"}
+    heads |= {"delta_e": "CIEDE2000"}
     rows = []
     for place, (title, found) in enumerate(study["variants"].items()):
-        gap = found["delta_e_paired"]
-        row = {
-            "variant": title,
-            "gain over grey, dB": found["gain_over_grey"],
-            "colourfulness / truth": found["cf_ratio"],
-            "CIEDE2000": found["delta_e"],
-            "CIEDE2000 against the first": in_words(gap) if place else "–",
-            "each seed": ", ".join(f"{each:+.2f}" for each in gap["seeds"]) if place else "–",
-        }
-        more = columns or {}
-        rows.append(row | {head: found[key] for key, head in more.items() if key in found})
+        gap, row = found["delta_e_paired"], {"variant": title}
+        row |= {head: found[key] for key, head in heads.items()}
+        row["CIEDE2000 against the first"] = in_words(gap) if place else "–"
+        row["each seed"] = ", ".join(f"{each:+.2f}" for each in gap["seeds"]) if place else "–"
+        more = (columns or {}).items()
+        rows.append(row | {head: found[key] for key, head in more if key in found})
     figures.table(rows, caption=f"{caption} ({about(study)}; {source(study)})", name=name)
 
 
@@ -206,7 +203,7 @@ def _judged(claim: Claim, known: Mapping[str, Any], notebook: str, scale: str) -
     return row | {
         "number": in_words(found, claim.unit),
         "verdict": _verdict(claim, known, found),
-        "trainings": None if found.get("exact") else _count(found),
+        "trainings": None if found.get("exact") else found.get("pairs") or len(found["seeds"]),
         "scale": (origin or {}).get("scale") or scale,
         "origin": origin,
     }
@@ -215,22 +212,16 @@ def _judged(claim: Claim, known: Mapping[str, Any], notebook: str, scale: str) -
 def _verdict(claim: Claim, known: Mapping[str, Any], found: Evidence) -> str:
     than = look_up(known, claim.than) if isinstance(claim.than, tuple) else claim.than
     than = than["mean"] if isinstance(than, Mapping) else than
-    if than is None:
+    control = look_up(known, claim.control) if claim.control else {}
+    if than is None or control is None or not _enough(found, than):
         return INCONCLUSIVE
-    verdict = _side(found, claim.side, than)
-    if verdict == INCONCLUSIVE or not _enough(found, than):
+    if control and _side(control, claim.side, than) == SUPPORTED:
         return INCONCLUSIVE
-    if claim.control:
-        control = look_up(known, claim.control)
-        if control is None or _side(control, claim.side, than) == SUPPORTED:
-            return INCONCLUSIVE
     if claim.path[-1] == "delta_e_paired":
         psnr = look_up(known, (*claim.path[:-1], "psnr_paired"))
-        if psnr and (psnr["mean"] < 0) == (
-            found["mean"] < 0
-        ):  # nearer in one, farther in the other
+        if psnr and (psnr["mean"] < 0) == (found["mean"] < 0):  # one says nearer, one farther
             return INCONCLUSIVE
-    return verdict
+    return _side(found, claim.side, than)
 
 
 def _side(found: Evidence, side: str, than: float) -> str:
@@ -241,17 +232,12 @@ def _side(found: Evidence, side: str, than: float) -> str:
     return SUPPORTED if below == (side == "below") else CONTRADICTED
 
 
-def _count(found: Evidence) -> int:
-    return found.get("pairs") or len(found.get("seeds", ()))
-
-
 def _enough(found: Evidence, than: float) -> bool:
-    """Are there enough trainings, and do they all lie on one side?"""
+    """Are there enough trainings, all on one side of a number, or enough pairs?"""
     if found.get("exact") or found.get("pairs", 0) >= FEWEST_PAIRS:
         return True
-    seeds = found.get("seeds", ())
-    agree = all(each < than for each in seeds) or all(each > than for each in seeds)
-    return len(seeds) >= FEWEST_TRAININGS and agree
+    below = {each < than for each in found["seeds"]}
+    return len(found["seeds"]) >= FEWEST_TRAININGS and len(below) == 1
 
 
 # ---------------------------------------------------------------------------------------- tables
