@@ -40,7 +40,8 @@ def run_with_kernel(command: list[str], cwd: Path) -> subprocess.CompletedProces
 
 def execute(name: str, out: Path, values: dict[str, Any]) -> subprocess.CompletedProcess:
     """Run a notebook from another folder, as a user of papermill would."""
-    given = {**values, "report_dir": str(out / "report"), "resume": False}
+    given = {**values, "report_dir": str(out / "report")}
+    given |= {"resume": False} if "resume" in notebooks.parameters(name) else {}
     files.write_json(out / "values.yml", given)  # JSON is YAML
     command = [*PAPERMILL, str(notebooks.path(name)), str(out / "executed.ipynb")]
     return run_with_kernel([*command, "-f", str(out / "values.yml")], out)
@@ -60,6 +61,8 @@ def reduced(name: str, profile: str) -> dict[str, Any]:
             values[key] = smoke.get(key, own[key])
         elif _is_size(value) and isinstance(value, list):  # of seeds: no more than on a laptop
             values[key] = value[: len(own[key])]
+    if name in notebooks.names("lessons") and "studies" in own:
+        values["studies"] = []  # at smoke all of them have run
     return {**own, **smoke, **values}
 
 
@@ -76,9 +79,9 @@ def larger() -> dict[str, tuple[str, dict[str, Any]]]:
         overnight, paper = ({k: v for k, v in b.items() if v != smoke[k]} for b in both)
         merged = {**overnight, **paper}
         lost = {k for k, v in overnight.items() if v != merged[k] and not _is_size(v)}
-        if lost - {"profile"}:
+        if lost - {"profile", "studies"}:
             runs[f"{name} overnight"] = (name, {**smoke, **overnight})
-        if merged.keys() != {"profile"}:  # else the run at smoke has tried it
+        if merged.keys() - {"profile", "studies"}:  # else the run at smoke has tried it
             runs[f"{name} paper"] = (name, {**smoke, **merged})
     return runs
 
