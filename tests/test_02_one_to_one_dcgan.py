@@ -245,9 +245,10 @@ def test_training_learns_the_colours_of_its_source():
     red_and_blue = np.zeros((72, 72, 3), np.uint8)
     red_and_blue[:36], red_and_blue[36:] = (200, 60, 50), (10, 20, 90)
     pair = paper.make_pair("two", red_and_blue, red_and_blue, 72)
-    budget, recipe = paper.replace(BUDGET, pieces=64, epochs=18), paper.replace(TINY, width=8)
+    budget = paper.Budget(pieces=64, batch_size=16, epochs=12, rate=4e-3)
+    recipe = paper.replace(TINY, frobenius="sum")  # which learns in fewer steps
     model, history, album = paper.train("two", recipe, budget, pair, HERE, post=paper.Post())
-    assert history.losses["mse"][-1] < 0.3 * history.losses["mse"][0]
+    assert history.losses["mse"][-1] < 0.4 * history.losses["mse"][0]
     pages = album.pages.numpy()
     errors = metrics.ciede2000(pages, np.stack([pair.target] * len(pages)))
     assert errors[-1] < 0.5 * errors[0]
