@@ -197,11 +197,8 @@ def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
         raise MetricsError(f"bootstrap needs one number per picture, got shape {values.shape}")
-    generator = np.random.default_rng(seed)
-    means = [
-        values[generator.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)
-    ]
-    low, high = np.percentile(means, (2.5, 97.5))
+    chosen = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[chosen].mean(1), (2.5, 97.5))
     return float(low), float(high)
 
 
