@@ -62,13 +62,6 @@ def test_its_minutes_are_those_of_the_reports(committed):
     assert checked
 
 
-def test_its_verdicts_are_those_of_the_reports(committed):
-    claims = [claim for paper in results.collect(committed) for claim in paper.claims.values()]
-    verdicts = {claim.text: claim.decisive["verdict"] for claim in claims}
-    quoted = re.findall(r'"([^"]+)" \(\*\*([^*]+)\*\*\)', " ".join(guide().split()))
-    assert quoted == [(claim, verdicts.get(claim)) for claim, _ in quoted]
-
-
 def exercises(name: str) -> list[str]:
     """The exercises of a notebook, each with its solution; none in one of studies."""
     cells = notebooks.cells(notebooks.path(name))
