@@ -14,7 +14,7 @@ import pytest
 import test_contract as contract
 
 from colorlib import files, notebooks
-from colorlib.batch import results, teaching
+from colorlib.batch import teaching
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "notebooks" / "README.md"
