@@ -21,7 +21,7 @@ import tiny
 from PIL import Image
 
 import colorlib
-from colorlib import files, machine, record
+from colorlib import files, machine
 from colorlib.batch import run as runner
 from colorlib.batch import stamps
 from colorlib.batch.plan import Expectation, RunError, plan
@@ -336,26 +336,6 @@ def test_a_wrong_record_is_no_report(project, monkeypatch, key):
     monkeypatch.setattr(runner, "execute", execute)
     [failed] = runner.run(["01"])
     assert failed.state == "failed" and f"'{key}'" in failed.note
-
-
-def test_a_real_record_does_not_name_the_partial_place(project, monkeypatch):
-    def execute(each, environ):
-        play(each, environ)
-        partial = each.task.beside("partial")
-        record.write(
-            partial,
-            **tiny.METRICS,
-            parameters={"seed": 1, "report_dir": str(partial)},
-            seconds={"training": 1.0},
-            machine=machine.prepare("cpu", "fp32", "small", seed=0, threads=1),
-            weights_origin="trained here",
-        )
-
-    monkeypatch.setattr(runner, "execute", execute)
-    assert runner.run(["01"])[0].state == "finished"
-    text = (project / "reports/laptop/01_good/run.json").read_text()
-    assert json.loads(text)["parameters"] == {"seed": 1, "report_dir": ""}
-    assert "partial" not in text
 
 
 @pytest.mark.parametrize("unlucky", [0, 1, 2, 3])

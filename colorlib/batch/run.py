@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -66,13 +67,9 @@ class Run:
 
     def stop(self) -> None:
         """End its kernel and all that the kernel started."""
-        import psutil
-
         self.stopped = True
-        with contextlib.suppress(AttributeError, psutil.Error):  # no kernel yet, or no longer
-            kernel = psutil.Process(self.client.km.provisioner.process.pid)
-            for process in (*kernel.children(recursive=True), kernel):
-                process.kill()
+        with contextlib.suppress(AttributeError, TypeError, OSError):  # none yet, or no longer
+            os.killpg(self.client.km.provisioner.pgid, signal.SIGKILL)
 
     def progress(self) -> str:
         """Say in one line where it is and how long it will take."""
