@@ -498,30 +498,23 @@ def _read(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], 
 
 
 class _Progress:
-    """One line that moves: a display in a notebook, a terminal's last line, a file for a runner."""
+    """A line that moves in a notebook, and one that stays: what a run took."""
 
     def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.shown_at, self.handle = label, total, -math.inf, None
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
         self.kernel = hasattr(shell, "kernel")
-        self.terminal = not self.kernel and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
-        text += "\033[K" if self.terminal else ""  # it stands where the moving one stood
         print(text, file=sys.stdout if self.kernel else sys.stderr, flush=True)
 
     def update(self, done: int, seconds: float) -> None:
         """Show the state after `done` steps, a few times a second at most."""
-        if time.monotonic() - self.shown_at < 0.4 and done < self.total:
-            return
-        self.shown_at = time.monotonic()
-        left = files.duration(seconds / done * (self.total - done))
-        self._show(f"{self.label}: step {done} of {self.total}, {left} left")
-        if file := os.environ.get("COLORLIB_PROGRESS"):
-            state = {"label": self.label, "done": done, "total": self.total, "seconds": seconds}
-            with suppress(OSError):  # a full disk must not end a training for the sake of a bar
-                files.write_json(file, state)
+        if self.kernel and (time.monotonic() - self.shown_at >= 0.4 or done == self.total):
+            self.shown_at = time.monotonic()
+            left = files.duration(seconds / done * (self.total - done))
+            self._show(f"{self.label}: step {done} of {self.total}, {left} left")
 
     def finish(self, history: History) -> None:
         """Leave one line that says what the run took."""
@@ -533,11 +526,9 @@ class _Progress:
         self._show(line) if self.kernel else self.say(line)
 
     def _show(self, text: str) -> None:
-        if self.kernel and self.handle:
-            self.handle.update({"text/plain": text}, raw=True)
-        elif self.kernel:
-            from IPython.display import display
+        from IPython.display import display
 
+        if self.handle:
+            self.handle.update({"text/plain": text}, raw=True)
+        else:
             self.handle = display({"text/plain": text}, raw=True, display_id=True)
-        elif self.terminal:
-            print(f"{text}\033[K", end="\r", file=sys.stderr, flush=True)
