@@ -127,17 +127,6 @@ class PictureSet:
         return color.as_batch(self.subset(indices).pictures).contiguous()
 
 
-class SetStatus(NamedTuple):
-    """A set that can be loaded by name: whether it is here, its pictures and bytes, its licence."""
-
-    name: str
-    present: bool
-    pictures: int
-    bytes: int
-    licence: str
-    how: str
-
-
 class Coin(NamedTuple):
     """Two equally likely colourings of the same greys, uint8 (N, H, W, 3): heads where `up`."""
 
@@ -198,17 +187,15 @@ def coin(pictures: np.ndarray, seed: int = 0, angle: float = 120.0) -> Coin:
     return Coin(heads, tails, up, np.where(up[:, None, None, None], heads, tails))
 
 
-def status() -> list[SetStatus]:
-    """List every set that `load` knows by name, and the folders of pictures in the data folder."""
-    embedded = {name: (licence, "embedded in data/") for name, licence in EMBEDDED.items()}
-    archives = {n: (a.licence, f"downloads {a.size / 1e6:.0f} MB") for n, a in ARCHIVES.items()}
-    own = {name: ("see its source", "a folder of yours") for name in _own_folders()}
+def status() -> list[tuple[str, str, str]]:
+    """List all that `load` knows by name, and the folders in the data folder: here? licence."""
+    licences = EMBEDDED | {name: archive.licence for name, archive in ARCHIVES.items()}
     rows = []
-    for name, (licence, how) in (embedded | archives | own).items():
-        place = next(filter(Path.is_dir, _places(name)), Path("/nowhere"))
-        found = [p for p in place.rglob("*") if p.suffix in pictures.SUFFIXES and p.is_file()]
-        size = sum(path.stat().st_size for path in found)
-        rows.append(SetStatus(name, bool(found), len(found), size, licence, how))
+    for name in (*KNOWN, *_own_folders()):
+        place = next(filter(Path.is_dir, _places(name)), None)
+        size = f"downloads {ARCHIVES[name].size / 1e6:.0f} MB" if name in ARCHIVES else "not here"
+        here = place and f"{sum(p.suffix in pictures.SUFFIXES for p in place.rglob('*'))} pictures"
+        rows.append((name, here or size, licences.get(name, "a folder of yours")))
     return rows
 
 

@@ -155,8 +155,3 @@ def test_what_is_not_there_or_not_ours_is_not_taken(project, monkeypatch):
     assert not list(project.glob("victim*"))
     monkeypatch.setenv("GIT_DIR", str(project / "elsewhere"))  # as set while a hook runs
     assert compare.committed_json("smoke", "01_good", "metrics.json", "HEAD") == tiny.METRICS
-
-
-def test_the_tolerances_can_be_read():
-    text = compare.tolerances()
-    assert all(metric in text and why in text for metric, (_, _, why) in compare.TOLERANCES.items())

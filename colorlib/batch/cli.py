@@ -108,11 +108,7 @@ def data(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         from colorlib import datasets
 
-        rows = [("data set", "here", "pictures", "MB", "licence", "")]
-        for s in datasets.status():
-            here, size = ("yes" if s.present else "no"), f"{s.bytes / 1e6:.0f}" if s.bytes else "-"
-            rows.append((s.name, here, str(s.pictures), size, s.licence, s.how))
-        click.echo(columns(rows))
+        click.echo(columns([("data set", "here", "licence"), *datasets.status()]))
 
 
 @data.command("get")
@@ -132,14 +128,10 @@ def data_get(name: str) -> None:
 @click.option("--profile", type=PROFILE, default="laptop", show_default=True)
 @click.option("--mine", default="", metavar="FOLDER", help="Where my run is, if not in reports/.")
 @click.option("--against", default="HEAD", show_default=True, help="The commit to hold it against.")
-@click.option("--tolerances", "show", is_flag=True, help="Only print the tolerances, with reasons.")
-def compare(names: tuple[str, ...], profile: str, mine: str, against: str, show: bool) -> None:
+def compare(names: tuple[str, ...], profile: str, mine: str, against: str) -> None:
     """Hold my runs against the committed ones, metric by metric."""
     from colorlib.batch import compare as comparing
 
-    if show:
-        click.echo(comparing.tolerances())
-        return
     comparisons = comparing.compare(profile, names, mine, against)
     click.echo(comparing.table(comparisons))
     if not comparing.good(comparisons):

@@ -134,13 +134,6 @@ def table(comparisons: list[Comparison]) -> str:
     return "\n".join(lines if compared else [*lines, "nothing to compare"])
 
 
-def tolerances() -> str:
-    """Lay the tolerances and their reasons out as text."""
-    lines = ["largest difference on the same kind of machine, on another, why:"]
-    lines += [f"  {m:<15} {near:<5} {far:<5} {why}" for m, (near, far, why) in TOLERANCES.items()]
-    return "\n".join([*lines, f"  {' and '.join(files.FLOORS)}: a tenth of these"])
-
-
 def good(comparisons: list[Comparison]) -> bool:
     """Say whether something was compared and all of it fits."""
     judged = [c.verdict for c in comparisons if c.verdict in COMPARED]
