@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from .files import FLOORS
 
 GREY_CHROMA = 2.0  # a picture whose mean chroma is below this is a grey one: nothing to colour
 HIGHEST_PSNR = 100.0
-SMALLEST_SIDE_SSIM, SMALLEST_SIDE_LPIPS = 11, 32
+SMALLEST_SIDE = 11  # px, of the window of SSIM
 CHUNK_PIXELS = 2**18  # of one chunk: four pictures of 256 px
 RESAMPLES = 2000
 SCORES = ("psnr", "ssim", "delta_e", "gain_over_grey")
@@ -155,7 +154,9 @@ def ssim(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the structural similarity of each picture, (N,): RGB, Gaussian window, sigma 1.5."""
     from skimage.metrics import structural_similarity  # not before it is needed: 0.3 s
 
-    _check_side("SSIM", truth, SMALLEST_SIDE_SSIM)
+    height, width = truth.shape[1:3]
+    if min(height, width) < SMALLEST_SIDE:
+        raise MetricsError(f"SSIM needs {SMALLEST_SIDE} px a side, a picture is {height} x {width}")
     how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}  # Wang's own
     how |= {"data_range": 255, "channel_axis": -1}
     pairs = zip(predicted, truth, strict=True)
@@ -241,56 +242,6 @@ def _seventh_power_ratio(chroma: Tensor) -> Tensor:
     return (power / (power + 1)).sqrt()
 
 
-class Lpips:
-    """LPIPS v0.1 on AlexNet, from a file of `backbone` and `heads`; 0 is identical."""
-
-    # by hand: torchmetrics takes no file, it fetches its weights from the network
-    TAPS = (1, 4, 7, 9, 11)  # after which layers the activations are compared
-    SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-
-    def __init__(self, weights_file: str | Path, device: str | torch.device = "cpu") -> None:
-        """Read the weights, running no code from them; a file that is no LPIPS is refused."""
-        from torchvision.models import alexnet
-
-        try:
-            content = torch.load(weights_file, map_location=device, weights_only=True)
-            state = {k.removeprefix("features."): v for k, v in content["backbone"].items()}
-            with torch.device("meta"):  # no memory for the classifier, which is not used
-                self.layers = alexnet(weights=None).features[: self.TAPS[-1] + 1]
-            self.layers.load_state_dict(state, assign=True)
-            self.heads = {  # tap -> weight of each channel
-                tap: content["heads"][f"lin{number}.model.1.weight"].reshape(-1, 1, 1)
-                for number, tap in enumerate(self.TAPS)
-            }
-        except Exception as error:  # a foreign file fails in a dozen ways
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-            raise MetricsError(
-                f"{weights_file}: no LPIPS weights on AlexNet ({reason}); get the file again"
-            ) from error
-        self.device = device
-        self.layers.eval().requires_grad_(False)
-        for layer in self.layers:
-            layer.inplace = False  # a tapped activation must not be changed by the next layer
-
-    @torch.no_grad()
-    def __call__(self, predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Return the perceptual distance of each pair of pictures, uint8 (N, H, W, 3), as (N,)."""
-        _check_side("LPIPS", truth, SMALLEST_SIDE_LPIPS)
-        return _by_chunk(self._distance)(predicted, truth)
-
-    def _distance(self, guess: np.ndarray, true: np.ndarray) -> np.ndarray:
-        rgb = color.as_batch(np.concatenate((guess, true))).to(self.device).float().contiguous()
-        shift, scale = (rgb.new_tensor(v)[:, None, None] for v in (self.SHIFT, self.SCALE))
-        activation, total = (rgb / 127.5 - 1 - shift) / scale, torch.zeros(len(true))
-        for index, layer in enumerate(self.layers):
-            activation = layer(activation)
-            if index in self.TAPS:
-                directions = activation / (activation.norm(dim=1, keepdim=True) + 1e-10)
-                one, other = directions.chunk(2)
-                total += ((one - other) ** 2 * self.heads[index]).sum(1).mean((1, 2)).cpu()
-        return total.double().numpy()
-
-
 @_by_chunk
 def _mse(guess: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.square(np.subtract(guess, true, dtype=np.float32)).mean((1, 2, 3), dtype=np.float64)
@@ -321,9 +272,3 @@ def _check(what: str, pictures: np.ndarray, truth: np.ndarray | None = None) -> 
         raise MetricsError(f"{what}: there is no picture to score, shape {shape}")
     if truth is not None and shape != truth.shape:
         raise MetricsError(f"{what} has shape {shape}, the truth {truth.shape}")
-
-
-def _check_side(score: str, pictures: np.ndarray, least: int) -> None:
-    height, width = pictures.shape[1:3]
-    if min(height, width) < least:
-        raise MetricsError(f"pictures of {height} x {width} px: {score} needs {least} px a side")

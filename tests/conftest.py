@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-import colorlib  # noqa: F401  before torchvision, torchmetrics and fastai
+import colorlib  # noqa: F401  before torchvision and fastai
 
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None)

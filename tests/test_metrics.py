@@ -1,4 +1,4 @@
-"""The scoring protocol against scikit-image, torchmetrics and published reference values."""
+"""The scoring protocol against scikit-image and published reference values."""
 
 from __future__ import annotations
 
@@ -206,59 +206,6 @@ def test_bad_input_is_one_clear_line(pair):
         assert "\n" not in str(error.value)
     with pytest.raises(metrics.MetricsError, match="must be uint8"):
         metrics.psnr([1, 2], truth)
-
-
-@pytest.fixture(scope="module")
-def lpips_file(tmp_path_factory):
-    """Write a file of a random backbone and heads; return it with torchmetrics' twin network."""
-    from torchmetrics.functional.image.lpips import _LPIPS  # imports torchvision: after colorlib
-
-    torch.manual_seed(0)
-    twin = _LPIPS(pretrained=True, net="alex", pnet_rand=True)
-    backbone = {
-        re.sub(r"^slice\d\.", "features.", key): value
-        for key, value in twin.net.state_dict().items()
-    }
-    heads = {f"lin{i}.model.1.weight": lin.model[1].weight for i, lin in enumerate(twin.lins)}
-    file = tmp_path_factory.mktemp("lpips") / "alex.pth"
-    torch.save({"backbone": backbone, "heads": heads}, file)
-    return file, twin
-
-
-def test_lpips_agrees_with_torchmetrics(lpips_file, pair):
-    file, twin = lpips_file
-    ours = metrics.Lpips(file)
-    noisy, truth = pair
-    tensors = [torch.tensor(p).permute(0, 3, 1, 2) / 127.5 - 1 for p in pair]
-    with torch.no_grad():
-        np.testing.assert_allclose(ours(noisy, truth), twin(*tensors).flatten(), rtol=1e-4)
-    assert ours(truth, truth).tolist() == [0, 0]
-    further = np.clip(truth + 4.0 * (noisy.astype(float) - truth), 0, 255).astype(np.uint8)
-    assert (ours(further, truth) > ours(noisy, truth)).all()
-    with pytest.raises(metrics.MetricsError, match="LPIPS needs 32 px"):
-        ours(noisy[:, :20], truth[:, :20])
-
-
-def test_bad_lpips_files_are_one_clear_line(lpips_file, tmp_path):
-    content = torch.load(lpips_file[0], weights_only=True)
-    whole = lpips_file[0].read_bytes()
-    cut, empty, foreign = (tmp_path / f"{name}.pth" for name in ("cut", "empty", "foreign"))
-    cut.write_bytes(whole[: len(whole) // 2])
-    empty.write_bytes(b"")
-    foreign.write_bytes(b"this is no checkpoint")
-    wrong = {
-        "list": [1, 2],
-        "headless": {**content, "heads": {}},
-        "thin": {**content, "backbone": dict(list(content["backbone"].items())[:4])},
-        "code": {"backbone": skimage.data.astronaut, "heads": {}},
-    }
-    for name, value in wrong.items():
-        torch.save(value, tmp_path / f"{name}.pth")
-    files = [cut, empty, foreign, *(tmp_path / f"{name}.pth" for name in wrong)]
-    for file in [*files, tmp_path / "absent.pth", tmp_path]:
-        with pytest.raises(metrics.MetricsError, match=re.escape(str(file))) as error:
-            metrics.Lpips(file)
-        assert "\n" not in str(error.value)
 
 
 def test_rows_for_a_table_carry_the_interval_in_brackets():
