@@ -7,7 +7,7 @@ import io
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -68,32 +68,34 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch) -> Iterator[list[str]]:
-    """What a server was asked for, that has what `publish` puts there."""
+    """What a server was asked for; it has what lies in the folder `served`."""
+    (tmp_path / "served").mkdir()
     handler = partial(Handler, directory=tmp_path / "served")
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.asked = []
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        monkeypatch.setattr(Handler, "port", server.server_address[1], raising=False)
+        url = f"http://127.0.0.1:{server.server_address[1]}/tiny.tgz"
+        monkeypatch.setitem(downloads.ARCHIVES, "tiny", archive(url, TINY))
         yield server.asked
         server.shutdown()
         thread.join()
 
 
+def archive(url: str, body: bytes) -> downloads.Archive:
+    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    return downloads.Archive(url, digest, len(body), "top/in", "CC BY 2.0")
+
+
 @pytest.fixture
-def publish(asked, tmp_path, monkeypatch) -> Callable[..., None]:
-    """Name an archive that lies on the server, or by hand where a download would be."""
+def served(asked, tmp_path) -> Path:
+    (tmp_path / "served" / "tiny.tgz").write_bytes(TINY)
+    return tmp_path / "served" / "tiny.tgz"
 
-    def publish(body: bytes = TINY, size: int = 0, by_hand: bytes = b"", digest: str = "") -> None:
-        url, size = f"http://127.0.0.1:{Handler.port}/tiny.tgz", size or len(body)
-        digest = digest or f"sha256:{hashlib.sha256(body).hexdigest()}"
-        place = tmp_path / ("data/cache" if by_hand else "served") / "tiny.tgz"
-        place.parent.mkdir(exist_ok=True)
-        place.write_bytes(by_hand or body)
-        archive = downloads.Archive(url, digest, size, "top/in", "CC BY 2.0")
-        monkeypatch.setitem(downloads.ARCHIVES, "tiny", archive)
 
-    return publish
+def change(monkeypatch, **what: object) -> None:
+    """Publish the archive with something else said of it."""
+    monkeypatch.setitem(downloads.ARCHIVES, "tiny", downloads.ARCHIVES["tiny"]._replace(**what))
 
 
 def left_over(cache: Path) -> list[str]:
@@ -111,11 +113,8 @@ def assert_tiny_is_whole(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_several_at_once_download_once_with_a_bar(
-    cache, asked, publish, monkeypatch, capsys, terminal
-):
+def test_several_at_once_download_once(cache, asked, served, monkeypatch, capsys, terminal):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    publish()
     with ThreadPoolExecutor(3) as pool:
         assert set(pool.map(downloads.fetch, ["tiny"] * 3)) == {cache / "tiny"}
     assert_tiny_is_whole(cache)
@@ -129,21 +128,18 @@ def test_several_at_once_download_once_with_a_bar(
     [({"digest": "md5:" + "0" * 32}, ["HEAD", "GET"]), ({"size": len(TINY) - 1}, ["HEAD"])],
 )
 def test_another_archive_is_refused_and_a_larger_one_before_the_download(
-    cache, asked, publish, wrong, requests
+    cache, asked, served, monkeypatch, wrong, requests
 ):
-    publish(**wrong)
+    change(monkeypatch, **wrong)
     with pytest.raises(DatasetError, match=r"tiny: .*it is not the published archive"):
         load("tiny", 8)
     assert asked == requests and left_over(cache) == []
 
 
-def test_without_a_network_it_says_what_to_do(cache, publish, tmp_path, monkeypatch):
-    publish()
-    (tmp_path / "served" / "tiny.tgz").unlink()
+def test_without_a_network_it_says_what_to_do(cache, asked, monkeypatch):
     with pytest.raises(DatasetError, match="404"):
         load("tiny", 8)
-    gone = downloads.ARCHIVES["tiny"]._replace(url="http://127.0.0.1:9/tiny.tgz")
-    monkeypatch.setitem(downloads.ARCHIVES, "tiny", gone)
+    change(monkeypatch, url="http://127.0.0.1:9/tiny.tgz")  # where nobody listens
     with pytest.raises(DatasetError) as error:
         load("tiny", 8)
     text = str(error.value)
@@ -151,13 +147,13 @@ def test_without_a_network_it_says_what_to_do(cache, publish, tmp_path, monkeypa
     assert "put tiny.tgz, sha256:" in text and "\n" not in text
 
 
-def test_what_was_placed_by_hand_is_used_and_kept_if_it_is_the_archive(cache, asked, publish):
-    publish(by_hand=TINY[:-1])
+def test_what_was_placed_by_hand_is_used_and_kept_if_it_is_the_archive(cache, asked):
+    (cache / "tiny.tgz").write_bytes(TINY[:-1])
     with pytest.raises(DatasetError, match="cannot fetch"):
         load("tiny", 8)
     assert left_over(cache) == ["tiny.tgz"]
     asked.clear()
-    publish(by_hand=TINY)
+    (cache / "tiny.tgz").write_bytes(TINY)
     assert_tiny_is_whole(cache)
     assert left_over(cache) == ["tiny", "tiny.tgz"]
     (cache.parent / "tiny").mkdir()  # a folder there comes first
@@ -166,11 +162,14 @@ def test_what_was_placed_by_hand_is_used_and_kept_if_it_is_the_archive(cache, as
 
 
 @pytest.mark.parametrize("climbing", [{}, {"top/in/../../../../evil.png": encoded(2)}])
-def test_links_are_left_behind_and_what_climbs_out_is_refused(tmp_path, cache, publish, climbing):
+def test_links_are_left_behind_and_what_climbs_out_is_refused(
+    tmp_path, cache, monkeypatch, climbing
+):
     (tmp_path / "secret.png").write_bytes(encoded(9))
     links = {"top/in/link.png": str(tmp_path / "secret.png"), "top/in/folder": str(tmp_path)}
     body = make_tar({"top/in/a.png": encoded(1), "/top/in/b.png": encoded(3)} | climbing | links)
-    publish(body, by_hand=body)
+    monkeypatch.setitem(downloads.ARCHIVES, "tiny", archive("http://127.0.0.1:9/tiny.tgz", body))
+    (cache / "tiny.tgz").write_bytes(body)
     before = {p for p in tmp_path.rglob("*") if cache not in p.parents}
     if climbing:
         with pytest.raises(tarfile.FilterError):
@@ -182,8 +181,7 @@ def test_links_are_left_behind_and_what_climbs_out_is_refused(tmp_path, cache, p
     assert left_over(cache) == (["tiny.tgz"] if climbing else ["tiny", "tiny.tgz"])
 
 
-def test_download_into_a_folder_that_cannot_be_written(tmp_path, publish, monkeypatch):
-    publish()
+def test_download_into_a_folder_that_cannot_be_written(tmp_path, asked, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("COLORLIB_DATA", str(tmp_path / "file" / "data"))
     with pytest.raises(DatasetError, match=r"tiny: cannot write to .*COLORLIB_DATA"):

@@ -41,12 +41,6 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
     return np.clip(truth + noise, 0, 255).astype(np.uint8), truth
 
 
-def test_psnr_agrees_with_skimage(pair):
-    for psnr, noisy, true in zip(metrics.psnr(*pair), *pair, strict=True):
-        expected = peak_signal_noise_ratio(true, noisy, data_range=255)
-        assert psnr == pytest.approx(expected, abs=1e-6)
-
-
 def test_ssim_is_wangs(pair):
     """Written out at one place: the whole Gaussian window of 11 px, RGB, mean of the channels."""
     noisy, true = (p[:1, 10:21, 20:31] for p in pair)  # one window fits
@@ -79,22 +73,18 @@ def test_ciede2000_agrees_with_skimage(pictures):
     assert metrics.ciede2000(*pictures)[0] == pytest.approx(expected, abs=2e-3)
 
 
-def test_colourfulness_by_hand():
-    grey = np.full((1, 4, 4, 3), 90, np.uint8)
-    assert metrics.colourfulness(grey)[0] == 0
+def test_colourfulness_mean_chroma_and_mean_ab_by_hand():
     # half red, half green: rg = +-255, yb = 127.5 everywhere
     flag = np.zeros((1, 4, 4, 3), np.uint8)
     flag[:, :2, :, 0] = flag[:, 2:, :, 1] = 255
     assert metrics.colourfulness(flag)[0] == pytest.approx(255 + 0.3 * 127.5)
-
-
-def test_mean_chroma_and_mean_ab():
     red = np.zeros((3, 5, 5, 3), np.uint8)
     red[..., 0] = 255
     a, b = metrics.mean_ab(red)
     assert (a, b) == pytest.approx((80.09, 67.2), abs=0.02)
     assert metrics.mean_chroma(red) == pytest.approx([math.hypot(a, b)] * 3, abs=1e-3)
-    assert metrics.mean_chroma(np.full((1, 3, 3, 3), 77, np.uint8))[0] < 0.01
+    grey = np.full((1, 3, 3, 3), 77, np.uint8)
+    assert metrics.mean_chroma(grey)[0] < 0.01 and metrics.colourfulness(grey)[0] == 0
 
 
 @settings(deadline=None, max_examples=40)
@@ -130,7 +120,7 @@ def evaluation(pair) -> metrics.Evaluation:
     return metrics.evaluate(predictions, truth, (5.0, 8.0), seed=3)
 
 
-def test_evaluation_has_the_agreed_shape(evaluation):
+def test_evaluation_has_the_agreed_shape_and_leaves_true_grey_pictures_out(evaluation):
     keys = {"psnr", "psnr_pooled", "ssim", "cf_ratio", "delta_e", "gain_over_grey", "n", "ci95"}
     assert list(evaluation.rows) == ["grey_floor", "mean_ab", "noisy", "perfect"]
     for row in evaluation.rows.values():
@@ -138,11 +128,17 @@ def test_evaluation_has_the_agreed_shape(evaluation):
         assert set(row["ci95"]) == set(metrics.SCORES)
         assert all(low <= row[name] <= high for name, (low, high) in row["ci95"].items())
     assert json.loads(json.dumps(evaluation.rows, allow_nan=False)) == evaluation.rows
+    assert evaluation.excluded_grey == 1
+    for scores in evaluation.per_picture.values():
+        for values in scores.values():
+            assert np.isnan(values).tolist() == [False, False, True]
 
 
-def test_evaluation_agrees_with_the_single_scores(evaluation, pair):
+def test_evaluation_agrees_with_the_single_scores_and_skimage(evaluation, pair):
     noisy, truth = pair
     row, each = evaluation.rows["noisy"], evaluation.per_picture["noisy"]
+    by_skimage = [peak_signal_noise_ratio(t, n, data_range=255) for n, t in zip(*pair, strict=True)]
+    np.testing.assert_allclose(metrics.psnr(noisy, truth), by_skimage, rtol=1e-6)
     single = {"psnr": metrics.psnr, "ssim": metrics.ssim, "delta_e": metrics.ciede2000}
     for name, function in single.items():
         np.testing.assert_allclose(each[name][:2], function(noisy, truth), rtol=1e-5)
@@ -151,13 +147,6 @@ def test_evaluation_agrees_with_the_single_scores(evaluation, pair):
     assert row["psnr_pooled"] == pytest.approx(10 * np.log10(255**2 / mse))
     ratio = metrics.colourfulness(noisy).mean() / metrics.colourfulness(truth).mean()
     assert row["cf_ratio"] == pytest.approx(ratio)
-
-
-def test_evaluation_leaves_true_grey_pictures_out_and_counts_them(evaluation):
-    assert evaluation.excluded_grey == 1
-    for scores in evaluation.per_picture.values():
-        for values in scores.values():
-            assert np.isnan(values).tolist() == [False, False, True]
 
 
 def test_floors_are_what_they_say(evaluation, pair):

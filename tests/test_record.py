@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import subprocess
@@ -23,11 +24,8 @@ def scores(psnr: float = 21.0) -> dict:
     return {**means, "psnr": psnr, "n": 12, "ci95": ends}
 
 
-CLAIM = dict.fromkeys(record.CLAIM, "words") | {
-    "verdict": "supported",
-    "trainings": 3,
-    "origin": None,
-}
+CLAIM = dict.fromkeys(record.CLAIM, "words")
+CLAIM |= {"verdict": "supported", "trainings": 3, "origin": None}
 
 
 def good() -> dict:
@@ -157,7 +155,8 @@ def test_any_other_content_or_section_is_refused_and_never_crashes(content, sect
             record.check_metrics(wrong)
 
 
-def commit(folder: Path) -> str:
+def repository(folder: Path) -> str:
+    """Commit something; return its hash."""
     folder.mkdir(exist_ok=True)
     (folder / "code.py").write_text("a = 1\n")
     who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
@@ -166,32 +165,24 @@ def commit(folder: Path) -> str:
     return files.git(folder, "rev-parse", "HEAD")
 
 
-def written(project: Path, place: str) -> dict:
-    write(project / place)
-    return record.read(project / place)[1]["git"]
+def test_the_commit_of_the_project_is_recorded_and_no_other(tmp_path, monkeypatch):
+    def recorded(place: Path) -> tuple[str, bool]:
+        monkeypatch.setenv("COLORLIB_ROOT", str(place))
+        write(place / "reports" / "a")
+        return tuple(record.read(place / "reports" / "a")[1]["git"].values())
 
-
-def test_the_commit_is_recorded_and_changes_are_seen(tmp_path, monkeypatch):
-    project = tmp_path / "project"
-    made = commit(project)
-    monkeypatch.setenv("COLORLIB_ROOT", str(project))
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    for place in ("reports/a", "reports/b"):  # a new report is no change of the code
-        assert written(project, place) == {"commit": made, "dirty": False}
-    (project / "code.py").write_text("a = 2\n")
-    assert written(project, "reports/c") == {"commit": made, "dirty": True}
-
-
-def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
-    nothing = {"commit": "none", "dirty": False}
-    inner = tmp_path / "unpacked"
-    inner.mkdir()
-    monkeypatch.setenv("COLORLIB_ROOT", str(inner))
-    assert written(inner, "a") == nothing
-    commit(tmp_path)
-    assert written(inner, "b") == nothing, "the repository around is not ours"
+    project, inside = tmp_path / "project", tmp_path / "project" / "unpacked"
+    made, nothing = repository(project), ("none", False)
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+        for _ in range(2):  # a new report is no change of the code
+            assert recorded(project) == (made, False)
+        (project / "code.py").write_text("a = 2\n")
+        assert recorded(project) == (made, True)
+    assert recorded(tmp_path) == nothing
+    assert recorded(inside) == nothing, "the repository around is not ours"
     monkeypatch.setenv("PATH", "")
-    assert written(inner, "c") == nothing, "git is not installed"
+    assert recorded(project) == nothing, "git is not installed"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b'{"a": 1}', b"\xff\xfe"])
@@ -204,16 +195,21 @@ def test_a_bad_record_ends_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_is_read_kindly_or_strictly(tmp_path):
-    path = tmp_path / "a.json"
-    for content, error in ((None, FileNotFoundError), ("{", ValueError), ("[1]", ValueError)):
-        if content is not None:
-            path.write_text(content)
-        assert files.read_json(path) == {}
-        with pytest.raises(error):
-            files.read_json(path, strict=True)
-    path.write_text('{"é": 1}', encoding="utf-8")
-    assert files.read_json(path) == files.read_json(path, strict=True) == {"é": 1}
+@pytest.mark.parametrize(
+    ("content", "found", "error"),
+    [
+        (None, {}, FileNotFoundError),
+        ("{", {}, ValueError),
+        ("[1]", {}, ValueError),
+        ('{"é": 1}', {"é": 1}, None),
+    ],
+)
+def test_a_file_is_read_kindly_or_strictly(tmp_path, content, found, error):
+    if content is not None:
+        (tmp_path / "a.json").write_text(content, encoding="utf-8")
+    assert files.read_json(tmp_path / "a.json") == found
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        assert files.read_json(tmp_path / "a.json", strict=True) == found
 
 
 def report(root: Path, profile: str, date: str, name="03_cgan_flowers", **studies) -> Path:
