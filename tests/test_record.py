@@ -119,8 +119,8 @@ def test_each_fault_is_named_beside_others(path, value, words):
     with pytest.raises(RecordError, match=words) as caught:
         record.check_metrics(metrics)
     assert "\n" not in str(caught.value)
-    spoil(metrics, "paper", None)
-    with pytest.raises(RecordError, match="paper: None is not of type"):
+    metrics |= {"paper": None, "measures": None}
+    with pytest.raises(RecordError, match=r"paper: None is not.*; .*measures: None is not"):
         record.check_metrics(metrics)
 
 
@@ -147,7 +147,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=30)
 @given(JSON, st.sampled_from([*good()]), st.none() | st.lists(st.integers(), min_size=1))
 def test_any_other_content_or_section_is_refused_and_never_crashes(content, section, value):
     for wrong in (content, {**good(), section: value}):
