@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from colorlib.machine import Machine
 if TYPE_CHECKING:
     from colorlib.datasets import PictureSet
 
-ENDING = ".checkpoint.safetensors"
+ENDING = ".checkpoint.pth"
 Step = Callable[[Any, int], dict[str, Tensor]]
 
 
@@ -52,7 +53,6 @@ class Batches:
     pictures: PictureSet
     size: int
     seed: int
-    flip: bool = True
     side: int | Mapping[int, int] = 0  # in pixels; {0: 64, 400: 96} grows at step 400; 0: as it is
     crop: float = 1.0  # the least share of a picture's side that a random crop keeps
 
@@ -71,7 +71,7 @@ class Batches:
     def batch(self, step: int, device: torch.device | str) -> Tensor:
         """Return the batch of `step` as uint8 (B, 3, H, W) on the device."""
         batch = self._framed(self.pictures.tensor(self.indices(step)).to(device), step)
-        coins = np.random.default_rng([self.seed, 1, step]).random(self.size) < self.flip / 2
+        coins = np.random.default_rng([self.seed, 1, step]).random(self.size) < 0.5
         mirrored = torch.from_numpy(coins).to(device).view(-1, 1, 1, 1)
         return torch.where(mirrored, batch.flip(-1), batch)
 
@@ -168,32 +168,14 @@ def awake(module: nn.Module) -> nn.Module:
     return module.train()
 
 
-def overfits(
-    step: Step, batch: Any, *modules: nn.Module, key="l1", below: float = 0.02, most: int = 400
-) -> float:
-    """Train on one batch until the loss `key` is small, in at most so many steps; return it."""
-    _refuse_sleepers("overfits", {str(n): module for n, module in enumerate(modules)}, ())
-    for index in range(most):
-        loss = torch.as_tensor(step(batch, index)[key]).item()
-        if loss < below:
-            break
-    return loss
-
-
 @torch.no_grad()
-def constant_lines(
-    pictures: PictureSet, loss: str = "l1", on: PictureSet | None = None
-) -> dict[str, float]:
+def constant_lines(pictures: PictureSet, on: PictureSet) -> dict[str, float]:
     """Return what painting "grey", and the best "constant" colour, is wrong by: mean |ab / 110|.
 
-    The colour minimises the loss, l1 or l2, on `pictures`, those of training; it is measured on
-    the pictures `on`, those of validation. Of many pixels an even share is taken.
+    Best for `pictures`, those of training; measured `on` those of validation, on an even share of
+    their pixels.
     """
-    if loss not in ("l1", "l2"):
-        raise ValueError(f"loss {loss!r}: must be l1 or l2")
-    seen = _colours(pictures)
-    best = seen.median(1, keepdim=True).values if loss == "l1" else seen.mean(1, keepdim=True)
-    met = seen if on is None else _colours(on)
+    best, met = _colours(pictures).median(1, keepdim=True).values, _colours(on)
     return {"grey": met.abs().mean().item(), "constant": (met - best).abs().mean().item()}
 
 
@@ -232,32 +214,28 @@ def run(
     checkpoint_seconds: float = 60.0,
     validate: Callable[[int], dict[str, Any]] | None = None,
     validate_every: int = 0,
-    log_every: int = 10,
     schedule: Callable[[int], float] | None = None,
 ) -> History:
     """Train for `steps` steps and return the history; go on where an interrupted run stopped.
 
     Args:
-        step: `step(batch, index)` with index 0, 1, ...: optimises and returns the losses to
-            record (scalars). Whatever it changes must live in `modules` and `optimizers`;
-            chance comes from the global generators of torch, numpy and random.
+        step: `step(batch, index)`, index 0, 1, ...: optimises and returns the losses to record.
+            Whatever it changes lives in `modules` and `optimizers`; chance is the global one.
         batches: gives `batch(index, device)`, which depends on the index only; None: no batches.
         average: moving averages of some modules, by the modules' names.
         frozen: beginnings of names ("net.encoder") whose batch norms are in eval mode on purpose.
         folder: where the checkpoint lives; None keeps none.
         fingerprint: whatever changes the result: settings and data (and `steps`, if the schedule
             depends on it). With `define`, the hash of the code, it tells runs apart.
-        validate: `validate(steps_done)`, called without gradients, modules in eval mode, at
-            multiples of `validate_every` and after the last step.
+        validate: `validate(steps_done)`, every so many steps and after the last one.
         schedule: `schedule(index)`, the factor on every starting learning rate at that step.
     """
     _refuse_sleepers(name, modules, frozen)
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
-    progress = _Progress(name, steps)
-    checkpoint = _Checkpoint(name, kept, optimizers, machine.device, progress.say)
-    checkpoint.place(folder, fingerprint, define)
-    history = checkpoint.restore(steps, resume)
+    same = (fingerprint, define)
+    checkpoint = _Checkpoint(name, kept, optimizers, machine.device, folder, same)
+    history, progress = checkpoint.restore(steps, resume), _Progress(name, steps)
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     reports: list[dict[str, Tensor]] = []
     started = time.perf_counter()
@@ -271,7 +249,7 @@ def run(
         done, last = index + 1, index + 1 == steps
         validating = validate and (last or (validate_every and done % validate_every == 0))
         saving = last or time.monotonic() - checkpoint.saved_at >= checkpoint_seconds
-        if saving or validating or done % log_every == 0:
+        if saving or validating or done % 10 == 0:
             history._add(reports)  # waits for the device, so the clock below is honest
             reports.clear()
         history.seconds += time.perf_counter() - started
@@ -320,7 +298,8 @@ def _undisturbed(modules: dict[str, nn.Module], device: torch.device) -> Iterato
 
 def _random_state(device: torch.device) -> dict[str, Any]:
     """Return the states of all global generators."""
-    state = {"numpy": np.random.get_state(), "python": random.getstate()}
+    kind, keys, *place = np.random.get_state()
+    state = {"numpy": (kind, keys.tolist(), *place), "python": random.getstate()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
     return state | {"torch": torch.get_rng_state()}
@@ -330,54 +309,54 @@ def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
-    np.random.set_state(tuple(state["numpy"]))
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
 
 
-@dataclass
 class _Checkpoint:
     """The file of one run. Other settings, data, code or networks have another: so a changed
     setting touches nothing that was trained before, and a corrected one finds its own again."""
 
-    name: str
-    modules: dict[str, nn.Module]
-    optimizers: dict[str, Optimizer]
-    device: torch.device
-    say: Callable[[str], None]
-
-    def place(self, folder: str | Path | None, fingerprint: Any, define: str) -> None:
-        """Name the file after all that must be the same for a resume; no folder, no file."""
-        states = [module.state_dict() for module in self.modules.values()]
+    def __init__(
+        self,
+        name: str,
+        modules: dict[str, nn.Module],
+        optimizers: dict[str, Optimizer],
+        device: torch.device,
+        folder: str | Path | None,
+        same: tuple[Any, ...],  # what else must be the same for a resume
+    ) -> None:
+        self.name, self.modules, self.optimizers = name, modules, optimizers
+        self.device, self.saved_at, self.complained = device, time.monotonic(), False
+        states = [module.state_dict() for module in modules.values()]
         shapes = [[key, *value.shape] for state in states for key, value in state.items()]
-        groups = [(type(o), g) for o in self.optimizers.values() for g in o.param_groups]
+        groups = [(type(o), g) for o in optimizers.values() for g in o.param_groups]
         kinds = [[kind.__name__, len(group["params"])] for kind, group in groups]
-        told = json.dumps([fingerprint, define, self.device.type, shapes, kinds], default=_plain)
-        self.stem, digest = re.sub(r"[^\w.+-]", "_", self.name), files.sha(told.encode())[:8]
+        told = json.dumps([*same, device.type, shapes, kinds], default=_plain)
+        self.stem, digest = re.sub(r"[^\w.+-]", "_", name), files.sha(told.encode())[:8]
         self.path = None if folder is None else Path(folder) / f"{self.stem}.{digest}{ENDING}"
-        self.saved_at, self.complained = time.monotonic(), False
 
     def save(self, history: History) -> None:
         """Replace the file; a disk that refuses costs a warning, not the training."""
         if self.path is None:
             return
-        done = len(history.steps)
         for name, module in self.modules.items():
             if not all(bool(p.isfinite().all()) for p in module.parameters()):
-                raise NonFiniteLoss(f"{self.name}: weights of '{name}' not finite at step {done}")
-        losses = {k: torch.tensor(v, dtype=torch.float64) for k, v in history.losses.items()}
+                what = f"weights of '{name}' not finite at step {len(history.steps)}"
+                raise NonFiniteLoss(f"{self.name}: {what}")
         state = {
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
             "random": _random_state(self.device),
-            "history": asdict(history) | {"steps": done, "losses": losses},
+            "history": asdict(history),
         }
+        torch.save(state, stream := io.BytesIO())
         try:
-            files.write_atomic(self.path, _pack(state))
+            files.write_atomic(self.path, stream.getvalue())
         except OSError as problem:
             if not self.complained:
                 reason = problem.strerror or problem
-                self.say(f"{self.name}: no checkpoint ({reason}); training goes on, but make room")
+                _say(f"{self.name}: no checkpoint ({reason}); training goes on, but make room")
             self.complained = True
         self.saved_at = time.monotonic()
 
@@ -385,52 +364,25 @@ class _Checkpoint:
         """Load the state and return the history so far; what cannot be used is set aside."""
         if self.path is None or not self.path.exists():
             if self.path and any(self.path.parent.glob(f"{self.stem}.????????{ENDING}")):
-                self.say(f"{self.name}: other settings, data or code than before: training anew")
+                _say(f"{self.name}: other settings, data or code than before: training anew")
             return History(self.name)
-        state = _unpack(self.path) if resume else None
-        done = state["history"]["steps"] if state else 0
-        if not state or done > steps:
-            why = f"is past step {steps}" if state else "is damaged" if resume else "is not wanted"
-            os.replace(self.path, aside := self.path.with_suffix(".previous.safetensors"))
-            self.say(f"{self.name}: the checkpoint {why}; kept as {aside.name}, training anew")
+        state, why = {}, "is not wanted"
+        if resume:
+            with suppress(WeightsError):
+                state = _read(self.path)[0]
+            why = f"is past step {steps}" if state else "is damaged"
+        done = len(state["history"]["steps"]) if state else math.inf
+        if done > steps:
+            os.replace(self.path, aside := self.path.with_suffix(".previous.pth"))
+            _say(f"{self.name}: the checkpoint {why}; kept as {aside.name}, training anew")
             return History(self.name)
-        for name, module in self.modules.items():
-            module.load_state_dict(state["modules"][name])
-        for name, optimizer in self.optimizers.items():
-            saved = state["optimizers"][name]
-            saved["state"] = {int(index): entries for index, entries in saved["state"].items()}
-            optimizer.load_state_dict(saved)
-            for parameter, entries in optimizer.state.items():  # in its memory format, as they were
-                for key, value in entries.items():
-                    if key != "step" and getattr(value, "shape", None) == parameter.shape:
-                        entries[key] = torch.empty_like(parameter).copy_(value)
+        for kind, parts in (("modules", self.modules), ("optimizers", self.optimizers)):
+            for name, part in parts.items():
+                part.load_state_dict(state[kind][name])
         _set_random_state(state["random"], self.device)
         if done < steps:
-            self.say(f"{self.name}: resumed at step {done} of {steps}")
-        losses = {key: values.tolist() for key, values in state["history"]["losses"].items()}
-        known = {"steps": [*range(1, done + 1)], "losses": losses, "resumed_at": done}
-        return History(**state["history"] | known)
-
-
-def _pack(state: dict[str, Any]) -> bytes:
-    """Write nested data as safetensors: its tensors, and JSON that names them."""
-    tensors: dict[str, Tensor] = {}
-
-    def name(value: Any) -> Any:  # JSON asks for what it does not know
-        if not isinstance(value, Tensor):
-            return _plain(value)
-        tensors[f"{len(tensors)}"] = value
-        return {"tensor": f"{len(tensors) - 1}"}
-
-    text = json.dumps(state, default=name)
-    return _to_bytes(tensors, {"checkpoint": text})
-
-
-def _unpack(path: Path) -> dict[str, Any] | None:
-    with suppress(WeightsError, ValueError, KeyError):
-        tensors, metadata = _read(path)
-        text = metadata["checkpoint"]
-        return json.loads(text, object_hook=lambda item: tensors.get(item.get("tensor"), item))
+            _say(f"{self.name}: resumed at step {done} of {steps}")
+        return History(**state["history"] | {"resumed_at": done})
 
 
 def count_parameters(module: nn.Module) -> float:
@@ -445,7 +397,9 @@ def save_weights(
     tensors = module.state_dict()
     if half:  # buffers stay: a running variance can exceed float16
         tensors |= {key: value.half() for key, value in module.named_parameters()}
-    files.write_atomic(path, _to_bytes(tensors, {"info": json.dumps(info)}))
+    # copies: safetensors refuses tied weights
+    own = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+    files.write_atomic(path, to_safetensors(own, {"info": json.dumps(info)}))
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
@@ -476,12 +430,6 @@ def read_foreign(path: str | Path) -> dict[str, Any]:
     return _read(path)[0]
 
 
-def _to_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
-    # copies: safetensors refuses tied weights
-    own = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-    return to_safetensors(own, metadata)
-
-
 def _read(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
     """Return tensors and metadata of a safetensors or .pth file; no code of either runs."""
     try:
@@ -497,21 +445,26 @@ def _read(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], 
         raise WeightsError(f"{path}: no readable file of weights ({reason}); {mend}") from problem
 
 
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def _say(text: str) -> None:
+    """Print a line of its own."""
+    print(text, file=sys.stdout if _in_notebook() else sys.stderr, flush=True)
+
+
 class _Progress:
     """A line that moves in a notebook, and one that stays: what a run took."""
 
     def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.shown_at, self.handle = label, total, -math.inf, None
-        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-        self.kernel = hasattr(shell, "kernel")
-
-    def say(self, text: str) -> None:
-        """Print a line of its own."""
-        print(text, file=sys.stdout if self.kernel else sys.stderr, flush=True)
+        self.in_notebook = _in_notebook()
 
     def update(self, done: int, seconds: float) -> None:
         """Show the state after `done` steps, a few times a second at most."""
-        if self.kernel and (time.monotonic() - self.shown_at >= 0.4 or done == self.total):
+        if self.in_notebook and (time.monotonic() - self.shown_at >= 0.4 or done == self.total):
             self.shown_at = time.monotonic()
             left = files.duration(seconds / done * (self.total - done))
             self._show(f"{self.label}: step {done} of {self.total}, {left} left")
@@ -523,7 +476,7 @@ class _Progress:
         line = f"{self.label}: {done} steps in {whole} ({each} a step)"
         if history.resumed_at is not None:
             line += ", finished before" if history.resumed_at == done else ", resumed"
-        self._show(line) if self.kernel else self.say(line)
+        self._show(line) if self.in_notebook else _say(line)
 
     def _show(self, text: str) -> None:
         from IPython.display import display

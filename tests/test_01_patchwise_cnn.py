@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from learning import overfits
 from torch.nn import functional as F
 
 from colorlib import color, datasets, machine, metrics, notebooks, training
@@ -360,7 +361,7 @@ def test_four_pictures_are_overfitted(model):
         lab = [color.rgb_to_lab(picture) for picture in rgb]
         return {"l1": (lab[0] - lab[1])[:, 1:].abs().mean() / 110}
 
-    assert training.overfits(step, (y, true), trainer.network, most=600) < 0.02
+    assert overfits(step, (y, true), trainer.network, most=600) < 0.02
 
 
 @pytest.mark.parametrize("model", ["patchwise", "global_local"])

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from learning import overfits
 from torch import nn
 
 from colorlib import adversarial, color, datasets, machine, metrics, notebooks, training
@@ -154,7 +155,7 @@ def test_the_unet_overfits_four_pictures(flowers):
     recipe = paper.Recipe(objective="l1", width=32, dropout=0.0, image_size=32)
     gan = paper.ColourGAN(recipe, HERE, 2e-3)
     batch = flowers.tensor(np.arange(4))
-    assert training.overfits(gan.step, batch, *gan.modules.values()) < 0.02
+    assert overfits(gan.step, batch, *gan.modules.values()) < 0.02
 
 
 # ---------------------------------------------------------------------------- critic and losses

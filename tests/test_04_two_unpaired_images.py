@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from learning import overfits
 from sklearn.cluster import KMeans
 from torch import nn
 
@@ -205,7 +206,7 @@ def test_a_generator_learns_four_pictures_by_heart():
         apart = paper.ab_of(painted.detach(), size) - paper.ab_of(batch, size)
         return {"l1": apart.abs().mean()}
 
-    assert training.overfits(step, wanted, network) < 0.02
+    assert overfits(step, wanted, network) < 0.02
 
 
 # --- objective, pyramid -------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from learning import overfits
 from torch import nn
 
 from colorlib import adversarial, color, datasets, evidence, machine, metrics, notebooks, training
@@ -300,7 +301,7 @@ def test_the_network_overfits_four_pictures():
     vgg = paper.load_vgg("none", width=4)
     colours = paper.Game(recipe, HERE, vgg, {"generator": 5e-3})
     rgb, generator = pictures(40).spread(4).tensor(), colours.modules["generator"]
-    assert training.overfits(colours.step, rgb, generator, key="L_1", below=0.02) < 0.02
+    assert overfits(colours.step, rgb, generator, key="L_1", below=0.02) < 0.02
 
 
 def test_every_batch_norm_learns_also_after_a_validation():
