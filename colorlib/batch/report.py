@@ -116,7 +116,8 @@ def _neutral(notebook: dict[str, Any]) -> dict[str, Any]:
 
 def _lighten(output: dict[str, Any]) -> None:
     """Keep a small JPEG of a figure in the notebook: the PNG itself lies in figures/."""
-    if output.get("metadata", {}).get("image/png", {}).get("file"):
+    about = output.get("metadata", {}).get("image/png", {})
+    if about.get("file") and "image/png" in output["data"]:  # a slider shows HTML
         data = base64.b64decode("".join(output["data"].pop("image/png")))
         output["data"]["image/jpeg"] = base64.b64encode(pictures.to_jpeg(data)).decode()
         output["metadata"]["image/jpeg"] = output["metadata"].pop("image/png")
