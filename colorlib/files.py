@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import subprocess
 import uuid
@@ -42,17 +41,17 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON that every reader accepts: NaN and infinity become null."""
-    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text + "\n")
+    plain = json.loads(json.dumps(value), parse_constant=lambda not_finite: None)
+    write_atomic(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path, strict: bool = False) -> dict[str, Any]:
     """Read a JSON object; {} when it is missing or damaged, or, if strict, the error."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-        raise ValueError("it is no JSON object")
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+        return value
     except (OSError, ValueError):
         if strict:
             raise
@@ -71,13 +70,8 @@ def git(folder: Path, *words: str) -> str:
 
 def sha(what: str | Path | bytes, kind: str = "sha256") -> str:
     """Return the hex digest of a file (given by its path) or of bytes."""
-    if isinstance(what, bytes):
-        return hashlib.new(kind, what).hexdigest()
-    digest = hashlib.new(kind)
-    with open(what, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    data = what if isinstance(what, bytes) else Path(what).read_bytes()
+    return hashlib.new(kind, data).hexdigest()
 
 
 def duration(seconds: float) -> str:
@@ -88,13 +82,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return _finite(value.tolist()) if hasattr(value, "tolist") else value  # numpy and torch
