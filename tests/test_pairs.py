@@ -34,24 +34,17 @@ def write_pair(folder, name, seed=0):
         Image.fromarray(scene(seed=seed + i)).save(folder / f"{name}_{half}.png")
 
 
-def test_every_embedded_pair_has_colours_a_credit_and_two_different_pictures():
-    found, problems = load()
-    assert problems == [] and len(found) == 35
-    for pair in found:
+def test_every_embedded_pair_is_a_choice_or_a_result_with_colours_and_credits():
+    (choices, odd), (results, strange) = load(part="choices"), load(part="results")
+    assert odd == strange == [] and {pair.part for pair in choices} == {"choices"}
+    assert sorted(names_of(choices)) == sorted(datasets.CHOICES)
+    known = {pair.name: pair for pair in choices + results}
+    assert len(results) == 25 and len(known) == 35
+    for pair in known.values():
         assert pair.has_truth and pair.credit and pair.shown, pair.name
         small = [pictures.resize(rgb, 20).astype(int) for rgb in (pair.reference, pair.target)]
         assert np.abs(small[0] - small[1]).mean() > 3, pair.name
-
-
-def test_choices_and_results_share_no_pair():
-    choices, results = load(part="choices")[0], load(part="results")[0]
-    assert sorted(names_of(choices)) == sorted(datasets.CHOICES)
-    assert not set(names_of(choices)) & set(names_of(results)) and len(results) == 25
-    assert {pair.part for pair in choices} == {"choices"}
-
-
-def test_both_authors_are_credited_once():
-    (gully, falls), _ = load(wanted=["gully", "falls_nz"])
+    gully, falls = known["gully"], known["falls_nz"]  # of one author, of two
     assert pairs.credit_of([gully, gully, falls]) == f"{gully.credit}; {falls.credit}"
     assert (gully.credit.count(";"), falls.credit.count(";")) == (0, 1)
 
