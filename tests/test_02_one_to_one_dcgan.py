@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learning import overfits
 
 from colorlib import color, machine, metrics, notebooks, pictures, training
 
@@ -180,10 +181,9 @@ def test_seams_are_seen_where_pieces_end():
     flat = torch.full((1, 3, 64, 128), 0.5) + 0.01 * torch.rand(1, 3, 64, 128)
     cut = flat.clone()
     cut[..., 64:] = cut[..., 64:] * torch.tensor([1.4, 0.8, 0.6]).view(1, 3, 1, 1)
-    assert paper.seam_excess(cut, flat, places) > 2 > paper.seam_excess(flat, flat, places)
-    assert paper.seam_excess(cut, cut, places) == pytest.approx(
-        1
-    )  # the truth's own edge is no seam
+    assert paper.seam_excess(cut, flat, places) > 10
+    assert paper.seam_excess(flat, flat, places) == paper.seam_excess(cut, cut, places) == 0
+    assert math.isnan(paper.seam_excess(flat, flat, places[:0]))
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -268,12 +268,12 @@ def test_the_generator_learns_four_pieces_by_heart():
         return {"l1": (lab[0] - lab[1])[:, 1:].abs().mean() / 110}
 
     batch = pieces.batch(0, "cpu")
-    assert training.overfits(step, batch, gan.modules["generator"], most=150) < 0.02
+    assert overfits(step, batch, gan.modules["generator"], most=150) < 0.02
 
 
 def test_settling_gives_the_batch_norms_the_statistics_of_the_source_and_leaves_the_network_alone():
     torch.manual_seed(0)
-    gan, pieces = paper.PieceGAN(TINY, HERE, 1e-3), paper.Pieces(scene(), 64, 16)
+    gan, pieces = paper.PieceGAN(TINY, HERE, 1e-3), paper.Pieces(scene(), 64, 4)
     generator = gan.modules["generator"]
     before = {key: value.clone() for key, value in generator.state_dict().items()}
     settled = paper.settled(generator, pieces, HERE)
