@@ -126,22 +126,17 @@ def folder(tmp_path_factory) -> Path:
     values = yaml.safe_load((ROOT / f"notebooks/params/smoke/{LESSON}.yml").read_text())
     values["report_dir"] = str(folder / "report")
     lesson = load_notebook_node(str(ROOT / f"notebooks/{LESSON}.ipynb"))
-    nbformat.write(parameterize_notebook(lesson, values), file_of(LESSON, folder))
     failing = nbformat.v4.new_notebook(metadata=lesson.metadata)
     failing.cells = [nbformat.v4.new_code_cell(source) for source in ("1 + 1", "1 / 0", "2 + 2")]
-    nbformat.write(failing, file_of(BROKEN, folder))
+    for name, content in ((LESSON, parameterize_notebook(lesson, values)), (BROKEN, failing)):
+        nbformat.write(content, folder / "notebooks" / f"{name}.ipynb")
     return folder
-
-
-def file_of(name: str, folder: Path) -> Path:
-    return folder / "notebooks" / f"{name}.ipynb"
 
 
 @pytest.fixture(scope="module")
 def lab(folder) -> Iterator[str]:
     """The address that JupyterLab prints when `make lab` starts it."""
-    log = folder / "lab.log"
-    token = "--IdentityProvider.token=told"
+    log, token = folder / "lab.log", "--IdentityProvider.token=told"
     command = [*make_lab(), "--no-browser", "--allow-root", "--port=0", token]
     with process(command, folder, log):
         printed = r"http://127\.0\.0\.1:\d+/\S*"
@@ -182,21 +177,18 @@ def run_all(browser: Browser, address: str, file: Path) -> list[dict]:
     return wait(lambda: idle() and saved(), f"{file.name} to run")
 
 
-def errors(cells: list[dict]) -> list[str]:
-    return [o["ename"] for c in cells for o in c["outputs"] if o["output_type"] == "error"]
-
-
 @needs_browser
-def test_the_lab_opens_the_primer_and_runs_it_to_the_end(lab, browser, folder):
+@pytest.mark.parametrize(
+    ("name", "errors"), [(LESSON, []), (BROKEN, ["ZeroDivisionError: division by zero"])]
+)
+def test_the_lab_opens_and_runs_the_primer_and_a_cell_that_fails_is_seen(
+    lab, browser, folder, name, errors
+):
     assert f"/notebooks/{LESSON}.ipynb" in lab
-    cells = run_all(browser, lab, file_of(LESSON, folder))
-    assert errors(cells) == [] and all(cell["execution_count"] for cell in cells)
-    assert (folder / "report/metrics.json").is_file()
+    cells = run_all(browser, lab.replace(LESSON, name), folder / f"notebooks/{name}.ipynb")
+    found = [o for cell in cells for o in cell["outputs"] if o["output_type"] == "error"]
+    assert [f"{o['ename']}: {o['evalue']}" for o in found] == errors
+    run = [bool(cell["execution_count"]) for cell in cells]
+    assert run == [True, True, False] if errors else all(run)
+    assert errors or (folder / "report/metrics.json").is_file()
     assert browser.exceptions == []
-
-
-@needs_browser
-def test_a_cell_that_fails_is_seen(lab, browser, folder):
-    cells = run_all(browser, lab.replace(LESSON, BROKEN), file_of(BROKEN, folder))
-    assert errors(cells) == ["ZeroDivisionError"]
-    assert [bool(cell["execution_count"]) for cell in cells] == [True, True, False]
