@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +22,6 @@ class AdversarialLoss:
     `share`; fooling: the generator's for the critic's scores of its pictures.
     """
 
-    kind: str
     real: Score
     fake: Score
     fooling: Score
@@ -36,31 +36,23 @@ class AdversarialLoss:
         return self.fooling(fake_scores).mean()
 
 
-# softplus(-s) = -log sigmoid(s), the stable form of binary cross entropy on logits
-_GAN = AdversarialLoss(
-    "gan",  # Goodfellow et al., with the generator's -log D
-    real=lambda s: F.softplus(-s),
-    fake=F.softplus,
-    fooling=lambda s: F.softplus(-s),
-    share=0.5,
-)
-# the generator minimises log(1 - D), as the min-max game is printed
-_SATURATING = replace(_GAN, kind="gan_saturating", fooling=lambda s: -F.softplus(s))
-_LSGAN = AdversarialLoss(
-    "lsgan",  # Mao et al.: squares; the generator's own 1/2 left out, as CycleGAN does
-    real=lambda s: (s - 1).square(),
-    fake=torch.square,
-    fooling=lambda s: (s - 1).square(),
-    share=0.5,
-)
-_WGAN = AdversarialLoss(
-    "wgan",  # Arjovsky et al.: the difference of the means, a distance; hence no half
-    real=torch.neg,
-    fake=lambda s: s,
-    fooling=torch.neg,
-    share=1.0,
-)
-_LOSSES = {objective.kind: objective for objective in (_GAN, _SATURATING, _LSGAN, _WGAN)}
+def _softminus(scores: Tensor) -> Tensor:
+    return F.softplus(-scores)  # -log sigmoid, the stable form of cross entropy on logits
+
+
+def _from_one(scores: Tensor) -> Tensor:
+    return (scores - 1).square()
+
+
+_LOSSES = {
+    # Goodfellow et al., with the generator's -log D; then log(1 - D), as the game is printed
+    "gan": AdversarialLoss(_softminus, F.softplus, _softminus, 0.5),
+    "gan_saturating": AdversarialLoss(_softminus, F.softplus, lambda s: -F.softplus(s), 0.5),
+    # Mao et al.: squares; the generator's own 1/2 left out, as CycleGAN does
+    "lsgan": AdversarialLoss(_from_one, torch.square, _from_one, 0.5),
+    # Arjovsky et al.: the difference of the means, a distance; hence no half
+    "wgan": AdversarialLoss(torch.neg, lambda s: s, torch.neg, 1.0),
+}
 KINDS = tuple(_LOSSES)
 # Layers that see everything or make pictures larger: the count below would be wrong
 NOT_IN_A_STACK = (nn.Linear, nn.ConvTranspose2d, nn.Upsample, nn.AdaptiveAvgPool2d)
@@ -83,8 +75,7 @@ def gradient_penalty(
     """Return WGAN-GP's penalty, weight * mean (|gradient| - 1)^2, a scalar.
 
     The gradient of the critic's score is taken per picture at a random point between its real and
-    its generated version, (B, ...) each. A critic with batch norm mixes pictures: use none or
-    instance norm. Not for a compiled critic: torch.compile cannot differentiate twice.
+    its generated version, (B, ...) each; not through batch norm, which mixes pictures.
 
     per: whose length is held to 1: the gradient of a whole picture, or, as SinGAN does for its
     patch critic, the gradient at each place, (B, C, H, W) over C.
@@ -109,17 +100,11 @@ def receptive_field(module: nn.Module) -> int:
         if isinstance(layer, NOT_IN_A_STACK):
             raise ValueError(f"receptive_field: {type(layer).__name__} is not for a plain stack")
         if isinstance(layer, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)):
-            kernel, step, dilation = (
-                _square(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "dilation")
-            )
+            sizes = [getattr(layer, name, 1) for name in ("kernel_size", "stride", "dilation")]
+            down, across = np.transpose([np.broadcast_to(size, 2) for size in sizes]).tolist()
+            if down != across:
+                raise ValueError(f"receptive_field: {layer} is not square")
+            kernel, step, dilation = down
             field += dilation * (kernel - 1) * stride
             stride *= step
     return field
-
-
-def _square(size: int | tuple[int, int]) -> int:
-    """Return the side of a square size, which torch gives as a number or a pair."""
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) != 1:
-        raise ValueError(f"receptive_field: {size} is not square")
-    return sides.pop()

@@ -26,21 +26,21 @@ from torch import nn
 RULES = {"unet": torch.bfloat16, "small": None}
 PRECISIONS = ("auto", "fp32", "bf16")
 MOST_THREADS = 8
-PACKAGES = ("fastai", "numpy", "scikit-image", "papermill")
+PACKAGES = ("torch", "torchvision", "fastai", "numpy", "scikit-image", "papermill")
 
 _stand_ins: list[torch.library.Library] = []  # the schemas vanish when their Library does
 
 
 class MachineError(Exception):
-    """A device, precision or model kind that this machine cannot give; one line."""
+    """A device or precision that this machine cannot give; one line."""
 
 
 def guard_torchvision() -> bool:
     """Let torchvision import beside a torch it was not built for; True where that was needed.
 
-    The default wheel is built for CUDA; beside a CPU-only torch its compiled operators do not load
-    and its import dies on `operator torchvision::nms does not exist`. Declaring the two schemas it
-    asks for is enough for models, transforms and data sets. It must come before the first import.
+    Built for CUDA, beside a CPU-only torch, its compiled operators do not load and its import dies
+    on `operator torchvision::nms does not exist`. To declare the two schemas it asks for is enough
+    for models, transforms and data sets. It must come before the first import.
     """
     if not _stand_ins and not _has_compiled_operators():
         library = torch.library.Library("torchvision", "DEF")
@@ -51,11 +51,9 @@ def guard_torchvision() -> bool:
 
 
 def _has_compiled_operators() -> bool:
-    """Load torchvision's `_C` extension without importing torchvision; True also without either."""
+    """Load torchvision's `_C` extension without importing torchvision; say whether that went."""
     package = importlib.util.find_spec("torchvision")
-    if hasattr(torch.ops.torchvision, "nms") or package is None:
-        return True
-    for extension in Path(package.origin or "").parent.glob("_C.*"):
+    for extension in Path(package.origin).parent.glob("_C.*"):
         with contextlib.suppress(ImportError, OSError):
             torch.ops.load_library(extension)
     return hasattr(torch.ops.torchvision, "nms")
@@ -103,13 +101,15 @@ def prepare(
         seed: 0 to 2^32 - 1, for random, numpy and torch.
         threads: 0 takes COLORLIB_THREADS, else the physical cores this process may use, at most 8.
     """
-    for kind, value, known in (("precision", precision, PRECISIONS), ("model", model, RULES)):
-        if value not in known:
-            raise MachineError(f"{kind} {value!r}: must be one of {', '.join(known)}")
+    if precision not in PRECISIONS:
+        raise MachineError(f"precision {precision!r}: must be one of {', '.join(PRECISIONS)}")
     chosen = _device(device)
     if chosen.index is not None and chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # else "cuda" alone would still mean the first one
-    threads = threads or _default_threads()
+    asked = os.environ.get("COLORLIB_THREADS") or "0"
+    if not asked.isdecimal():
+        raise MachineError(f"COLORLIB_THREADS={asked}: must be a whole number, 0 for all cores")
+    threads = threads or int(asked) or min(physical_cores(), MOST_THREADS)
     torch.set_num_threads(threads)
     random.seed(seed)
     np.random.seed(seed)  # fastai and scikit-image draw from it
@@ -121,16 +121,10 @@ def prepare(
     # TF32 has ten bits of a float32's 23: with it "fp32" would not be what it says
     torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    by_rule = RULES[model] if has_bfloat16(chosen) else None
-    mixed = {"auto": by_rule, "fp32": None, "bf16": torch.bfloat16}[precision]
+    mixed = {"auto": RULES[model], "fp32": None, "bf16": torch.bfloat16}[precision]
+    if precision == "auto" and not has_bfloat16(chosen):
+        mixed = None
     return Machine(chosen, mixed, model == "unet", threads)
-
-
-def _default_threads() -> int:
-    asked = os.environ.get("COLORLIB_THREADS") or "0"
-    if asked.isdecimal():
-        return int(asked) or min(physical_cores(), MOST_THREADS)
-    raise MachineError(f"COLORLIB_THREADS={asked}: must be a whole number, 0 for all cores")
 
 
 def _device(name: str) -> torch.device:
@@ -156,18 +150,13 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def physical_cores() -> int:
     """Count the physical cores this process may use, by its affinity and its container's quota."""
-    logical = os.cpu_count() or 1
-    allowed = len(getattr(os, "sched_getaffinity", lambda _: range(logical))(0))
-    return max(1, min(psutil.cpu_count(logical=False) or logical, allowed, _quota()))
-
-
-def _quota() -> int:
-    """Return the whole cores a Linux container grants, a large number where nothing limits it."""
-    try:
+    cores = [psutil.cpu_count(logical=False) or os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        cores.append(len(os.sched_getaffinity(0)))
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
         granted, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return int(granted) // int(period)
-    except (OSError, ValueError):  # no such file, or "max"
-        return 2**16
+        cores.append(int(granted) // int(period))
+    return max(1, min(cores))
 
 
 def describe(device: torch.device | None = None) -> dict[str, Any]:
@@ -180,15 +169,8 @@ def describe(device: torch.device | None = None) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "cores": physical_cores(),
         "threads": torch.get_num_threads(),
-        "versions": {name: _version(name) for name in ("torch", "torchvision", *PACKAGES)},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def peak_memory() -> dict[str, float]:
@@ -206,15 +188,13 @@ class Stopwatch:
     seconds: float = 0.0
 
     def __enter__(self) -> Stopwatch:
-        _finish_queued_work()
-        self._start = time.perf_counter()
+        self.seconds = -self._now()
         return self
 
     def __exit__(self, *_: object) -> None:
-        _finish_queued_work()
-        self.seconds = time.perf_counter() - self._start
+        self.seconds += self._now()
 
-
-def _finish_queued_work() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    def _now(self) -> float:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        return time.perf_counter()
