@@ -13,7 +13,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -110,12 +110,10 @@ class PictureSet:
         places = np.linspace(0, len(self) - 1, min(most, len(self)))
         return self.subset(np.unique(places.round().astype(int)))
 
-    def showable(self, patterns: Iterable[str]) -> PictureSet:
+    def showable(self, patterns: Sequence[str]) -> PictureSet:
         """Return those whose names fit a pattern; none given: those free to show, with credit."""
-        wanted = list(patterns) or FREE_TO_SHOW
-        fits = [any(fnmatchcase(name, pattern) for pattern in wanted) for name in self.names]
-        credited = [wanted is not FREE_TO_SHOW or name in self.credits for name in self.names]
-        return self.subset(np.array(fits, bool) & np.array(credited, bool))
+        shown = [may_show(name, self.credits.get(name, ""), patterns) for name in self.names]
+        return self.subset(np.array(shown, bool))
 
     @property
     def credit_line(self) -> str:
@@ -185,6 +183,12 @@ def coin(pictures: np.ndarray, seed: int = 0, angle: float = 120.0) -> Coin:
         tails[rows] = color.to_pictures(color.lab_to_rgb(shown))
     up = np.random.default_rng(seed).integers(0, 2, len(pictures)).astype(bool)
     return Coin(heads, tails, up, np.where(up[:, None, None, None], heads, tails))
+
+
+def may_show(name: str, credit: str, patterns: Sequence[str]) -> bool:
+    """May figures show a picture? If a pattern fits; none given: if it is free to share."""
+    allowed = patterns or (FREE_TO_SHOW if credit else [])
+    return any(fnmatchcase(name, pattern) for pattern in allowed)
 
 
 def status() -> list[tuple[str, str, str]]:

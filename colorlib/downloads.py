@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from filelock import FileLock
@@ -58,16 +58,30 @@ def fetch(name: str) -> Path:
     for folder in (files.data_root() / name, cache / name):
         if folder.is_dir():
             return folder
+
+    import pooch  # with requests a third of a second, which only a download pays
+    import requests
+
     place = cache / archive.url.rsplit("/", 1)[-1]
+    pooch.get_logger().setLevel("WARNING")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{place.name}.lock"):  # a second process waits, then finds it here
             if not folder.is_dir():
-                ours = not place.exists()
-                _download(name, archive, place)
+                by_hand = place.exists()  # then it is verified, and stays
+                how = {"total": archive.size, "unit": "B", "unit_scale": True, "disable": None}
+                with tqdm(desc=name, **how) as bar:
+                    loader = pooch.HTTPDownloader(progressbar=bar)
+                    pooch.retrieve(archive.url, archive.digest, place.name, cache, None, loader)
                 _unpack(archive, place, folder)
-                if ours:
+                if not by_hand:
                     place.unlink()
+    except (requests.RequestException, ValueError) as error:
+        what = error if isinstance(error, OSError) else "it is not the published archive"
+        raise DatasetError(
+            f"{name}: cannot fetch {archive.url} ({what}); put {place.name}, {archive.digest}, "
+            f"into {cache}, or its pictures into {files.data_root() / name}"
+        ) from None
     except OSError as error:
         raise DatasetError(
             f"{name}: cannot write to {cache} ({error.strerror or error}); free some space, change "
@@ -76,38 +90,14 @@ def fetch(name: str) -> Path:
     return folder
 
 
-def _download(name: str, archive: Archive, place: Path) -> None:
-    """Bring the archive, or verify the one that was put there by hand."""
-    import pooch  # with requests a third of a second, which only a download pays
-    import requests
-
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        if not place.exists():
-            told = requests.head(archive.url, allow_redirects=True, timeout=30).headers
-            if int(told.get("Content-Length", 0)) > archive.size:
-                raise ValueError("larger")
-        with tqdm(desc=name, total=archive.size, unit="B", unit_scale=True, disable=None) as bar:
-            loader = pooch.HTTPDownloader(progressbar=bar)
-            pooch.retrieve(archive.url, archive.digest, place.name, place.parent, None, loader)
-    except (requests.RequestException, ValueError) as error:
-        what = error if isinstance(error, OSError) else "it is not the published archive"
-        raise DatasetError(
-            f"{name}: cannot fetch {archive.url} ({what}); put {place.name}, {archive.digest}, "
-            f"into {place.parent}, or its pictures into {files.data_root() / name}"
-        ) from None
-
-
 def _unpack(archive: Archive, place: Path, folder: Path) -> None:
     """Unpack pictures and licence, no links and nothing that climbs out, into a whole folder."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed; the lock is ours
-    try:
-        with tarfile.open(place) as tar:
-            wanted = (".txt", *pictures.SUFFIXES)
-            members = [m for m in tar if m.isreg() and Path(m.name).suffix.lower() in wanted]
-            inside = [m for m in members if Path(m.name).is_relative_to(archive.inside)]
-            tar.extractall(partial, inside, filter="data")
-        (partial / archive.inside).replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+    def wanted(member: tarfile.TarInfo, where: str) -> tarfile.TarInfo | None:
+        path, kinds = Path(member.name), (".txt", *pictures.SUFFIXES)
+        ours = path.is_relative_to(archive.inside) and path.suffix.lower() in kinds
+        return tarfile.data_filter(member, where) if ours and member.isreg() else None
+
+    with TemporaryDirectory(prefix=".", dir=folder.parent) as partial, tarfile.open(place) as tar:
+        tar.extractall(partial, filter=wanted)
+        (Path(partial) / archive.inside).replace(folder)

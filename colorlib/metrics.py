@@ -90,7 +90,10 @@ def evaluate(
     true_colourfulness = colourfulness(truth)[kept]
     for row in scores.values():
         row["gain_over_grey"] = row["psnr"] - scores["grey_floor"]["psnr"]
-    rows = {name: _summary(row, kept, true_colourfulness, seed) for name, row in scores.items()}
+    rows = {
+        name: summary({key: values[kept] for key, values in row.items()}, true_colourfulness, seed)
+        for name, row in scores.items()
+    }
     for row in scores.values():
         for values in row.values():
             values[~kept] = np.nan
@@ -123,17 +126,14 @@ def _scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _summary(
-    scores: dict[str, np.ndarray], kept: np.ndarray, true_colourfulness: np.ndarray, seed: int
-) -> dict:
-    """Sum up one row over the coloured pictures, as plain JSON values."""
-    of_kept = {name: values[kept] for name, values in scores.items()}
-    ratio = of_kept["colourfulness"].mean() / true_colourfulness.mean()
-    return {name: float(of_kept[name].mean()) for name in SCORES} | {
-        "psnr_pooled": float(_decibels(of_kept["mse"].mean())),
+def summary(scores: dict[str, np.ndarray], true_colourfulness: np.ndarray, seed: int) -> dict:
+    """Sum up one row, score -> one number a picture, as plain JSON values."""
+    ratio = scores["colourfulness"].mean() / true_colourfulness.mean()
+    return {name: float(scores[name].mean()) for name in SCORES} | {
+        "psnr_pooled": float(_decibels(scores["mse"].mean())),
         "cf_ratio": float(ratio),
-        "n": int(kept.sum()),
-        "ci95": {name: list(bootstrap(of_kept[name], seed)) for name in SCORES},
+        "n": len(true_colourfulness),
+        "ci95": {name: list(bootstrap(scores[name], seed)) for name in SCORES},
     }
 
 

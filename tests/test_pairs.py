@@ -89,13 +89,8 @@ def test_a_bad_pair_costs_a_line_and_a_grey_target_the_truth(tmp_path):
         load(str(tmp_path), ["grey"])
 
 
-def test_two_files_make_a_pair(tmp_path):
+def test_two_files_of_ones_own_replace_all_others(tmp_path):
     write_pair(tmp_path, "mine")
-    item = f"{tmp_path / 'mine_source.png'}, {tmp_path / 'mine_target.png'}"
-    found, _ = load(wanted=[item, "lemons", item])
-    assert names_of(found) == ["mine_target", "lemons"]
-    assert [pair.shown for pair in found] == [False, True]
-    assert load(wanted=[item], show=["mine_*"])[0][0].shown
     own = tuple(str(tmp_path / f"mine_{half}.png") for half in ("source", "target"))
     assert names_of(load(wanted=["lemons"], own=own)[0]) == ["mine_target"]
 
@@ -108,7 +103,6 @@ def test_two_files_make_a_pair(tmp_path):
         ({"data": "no/where"}, "no/where: no such set or folder"),
         ({"data": "old"}, "no NAME_source"),
         ({"own": ("no.png", "no.png")}, "no.png"),
-        ({"wanted": ["no.png,no.png"]}, "no pair can be used: left out: no.png"),
     ],
 )
 def test_wrong_names_end_in_one_line(asked, word):
