@@ -7,7 +7,6 @@ JSON stay finite.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -29,7 +28,7 @@ SCORES = ("psnr", "ssim", "delta_e", "gain_over_grey")
 
 
 class MetricsError(ValueError):
-    """Pictures or weights that cannot be scored; one line."""
+    """Pictures that cannot be scored; one line."""
 
 
 def _by_chunk(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,15 +49,11 @@ def _by_chunk(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of several rows on the same pictures; `excluded_grey` ones are left out.
+    """The scores of several rows on the same pictures."""
 
-    rows: row -> psnr, psnr_pooled, ssim, cf_ratio, delta_e, gain_over_grey, n, ci95.
-    per_picture: row -> score, mse too -> (N,), nan for the pictures left out.
-    """
-
-    rows: dict[str, dict]
-    per_picture: dict[str, dict[str, np.ndarray]]
-    excluded_grey: int
+    rows: dict[str, dict]  # row -> psnr, psnr_pooled, ssim, cf_ratio, delta_e, ..., n, ci95
+    per_picture: dict[str, dict[str, np.ndarray]]  # row -> score -> (N,), nan for those left out
+    excluded_grey: int  # so many are left out
 
 
 def evaluate(
@@ -85,19 +80,19 @@ def evaluate(
             "there is no colour to compare with; use coloured pictures"
         )
     grey, constant = (_painted(truth, ab=ab) for ab in ((0.0, 0.0), mean_ab))
-    painted = {"grey_floor": grey, "mean_ab": constant, **predictions}
-    scores = {row: _scores(pictures, truth) for row, pictures in painted.items()}
-    true_colourfulness = colourfulness(truth)[kept]
-    for row in scores.values():
-        row["gain_over_grey"] = row["psnr"] - scores["grey_floor"]["psnr"]
-    rows = {
-        name: summary({key: values[kept] for key, values in row.items()}, true_colourfulness, seed)
-        for name, row in scores.items()
-    }
-    for row in scores.values():
-        for values in row.values():
-            values[~kept] = np.nan
-    return Evaluation(rows, scores, int((~kept).sum()))
+    true_colourfulness, floor = colourfulness(truth)[kept], psnr(grey, truth)
+    rows, per_picture = {}, {}
+    painted = dict(zip(FLOORS, (grey, constant), strict=True)) | predictions
+    for row, pictures in painted.items():
+        mse = _mse(pictures, truth)
+        scores = {"mse": mse, "psnr": _decibels(mse), "ssim": ssim(pictures, truth)}
+        scores["delta_e"] = ciede2000(pictures, truth)
+        scores["colourfulness"] = colourfulness(pictures)
+        scores["gain_over_grey"] = scores["psnr"] - floor
+        of_kept = {name: values[kept] for name, values in scores.items()}
+        rows[row] = summary(of_kept, true_colourfulness, seed)
+        per_picture[row] = {n: np.where(kept, values, np.nan) for n, values in scores.items()}
+    return Evaluation(rows, per_picture, int((~kept).sum()))
 
 
 def table_rows(
@@ -113,17 +108,6 @@ def table_rows(
         row |= {"colourfulness / truth": scores["cf_ratio"], "CIEDE2000": scores["delta_e"]}
         rows.append(row)
     return rows
-
-
-def _scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    mse = _mse(predicted, truth)
-    return {
-        "mse": mse,
-        "psnr": _decibels(mse),
-        "ssim": ssim(predicted, truth),
-        "delta_e": ciede2000(predicted, truth),
-        "colourfulness": colourfulness(predicted),
-    }
 
 
 def summary(scores: dict[str, np.ndarray], true_colourfulness: np.ndarray, seed: int) -> dict:
@@ -166,7 +150,7 @@ def ssim(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 @_by_chunk
 def ciede2000(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the mean CIEDE2000 colour difference of each picture, (N,)."""
-    return delta_e_2000(_lab(predicted), _lab(truth)).mean((1, 2)).double().numpy()
+    return delta_e_2000(_lab(predicted), _lab(truth)).mean((1, 2), dtype=torch.float64).numpy()
 
 
 @_by_chunk
@@ -204,42 +188,11 @@ def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 
 def delta_e_2000(lab: Tensor, other: Tensor) -> Tensor:
-    """Return the CIEDE2000 difference of two Lab pictures (B, 3, H, W), per pixel (B, H, W).
+    """Return the CIEDE2000 difference of two Lab pictures (B, 3, H, W), per pixel (B, H, W)."""
+    from skimage.color import deltaE_ciede2000
 
-    Formulas and names of Sharma, Wu, Dalal (2005), with angles in radians.
-    """
-    (l1, a1, b1), (l2, a2, b2) = lab.unbind(-3), other.unbind(-3)
-    # Eq. 2-7: a is stretched near grey, then chroma and hue
-    g = 1.5 - 0.5 * _seventh_power_ratio((torch.hypot(a1, b1) + torch.hypot(a2, b2)) / 2)
-    a1, a2 = a1 * g, a2 * g
-    c1, c2 = torch.hypot(a1, b1), torch.hypot(a2, b2)
-    h1, h2 = (torch.atan2(b, a) % (2 * math.pi) for a, b in ((a1, b1), (a2, b2)))
-    # Eq. 8-14: differences and means; hues go the short way round, a grey one has no hue
-    coloured = c1 * c2 > 0
-    turn = h2 - h1 - 2 * math.pi * torch.round((h2 - h1) / (2 * math.pi))
-    hue_step = torch.where(coloured, turn, 0.0)
-    delta_l, delta_c = l2 - l1, c2 - c1
-    delta_h = 2 * (c1 * c2).sqrt() * torch.sin(hue_step / 2)
-    mean_l, mean_c = (l1 + l2) / 2, (c1 + c2) / 2
-    mean_h = torch.where(coloured, h1 + turn / 2, h1 + h2)
-    # Eq. 15-21: weights
-    cos, angle = torch.cos, math.radians
-    t = 1 - 0.17 * cos(mean_h - angle(30)) + 0.24 * cos(2 * mean_h)
-    t += 0.32 * cos(3 * mean_h + angle(6)) - 0.20 * cos(4 * mean_h - angle(63))
-    from_blue = (torch.rad2deg(mean_h) % 360 - 275) / 25
-    rotation = angle(60) * torch.exp(-(from_blue**2))
-    middle = (mean_l - 50) ** 2
-    step_l = delta_l / (1 + 0.015 * middle / (20 + middle).sqrt())
-    step_c = delta_c / (1 + 0.045 * mean_c)
-    step_h = delta_h / (1 + 0.015 * mean_c * t)
-    cross = -torch.sin(rotation) * 2 * _seventh_power_ratio(mean_c) * step_c * step_h
-    # Eq. 22; the sum is never negative but for rounding
-    return (step_l**2 + step_c**2 + step_h**2 + cross).clamp(min=0).sqrt()
-
-
-def _seventh_power_ratio(chroma: Tensor) -> Tensor:
-    power = (chroma / 25) ** 7
-    return (power / (power + 1)).sqrt()
+    one, two = (each.detach().cpu().numpy() for each in (lab, other))
+    return torch.from_numpy(deltaE_ciede2000(one, two, channel_axis=-3))
 
 
 @_by_chunk
@@ -266,9 +219,7 @@ def _lab(pictures: np.ndarray) -> Tensor:
 
 def _check(what: str, pictures: np.ndarray, truth: np.ndarray | None = None) -> None:
     shape, kind = np.shape(pictures), getattr(pictures, "dtype", type(pictures))
-    if kind != np.uint8 or len(shape) != 4 or shape[3] != 3:
+    if kind != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise MetricsError(f"{what}: must be uint8 (N, H, W, 3), is {kind} {shape}")
-    if 0 in shape:
-        raise MetricsError(f"{what}: there is no picture to score, shape {shape}")
     if truth is not None and shape != truth.shape:
         raise MetricsError(f"{what} has shape {shape}, the truth {truth.shape}")

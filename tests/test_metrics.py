@@ -187,7 +187,7 @@ def test_bad_input_is_one_clear_line(pair):
         (({"a": noisy[:1]}, truth, (0, 0)), "row 'a' has shape"),
         (({"a": noisy / 255}, truth, (0, 0)), "row 'a': must be uint8"),
         (({"grey_floor": noisy}, truth, (0, 0)), "belongs to a floor"),
-        (({}, truth[:0], (0, 0)), "no picture to score"),
+        (({}, truth[:0], (0, 0)), "the truth: must be uint8"),
         (({}, truth[:, :8], (0, 0)), "SSIM needs 11 px"),
     ):
         with pytest.raises(metrics.MetricsError, match=words) as error:
