@@ -299,7 +299,7 @@ def test_nothing_is_learned_when_there_is_nothing_to_paint(tmp_path, out, red):
     [
         ("02", {}, "--reference PICTURE"),
         ("02", {"reference": "red.png", "weights": "w.safetensors"}, "leave --reference out"),
-        ("02", {"reference": "lost.png"}, "lost.png: no such file"),
+        ("02", {"reference": "lost.png"}, "lost.png: cannot be read"),
         ("02", {"reference": "bad.png"}, "bad.png: is not a picture"),
         ("03", {"reference": "red.png"}, "takes no reference"),
         ("03", {"draws": 2}, "leave --draws out"),
