@@ -15,7 +15,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from PIL.PngImagePlugin import PngInfo
@@ -34,9 +33,7 @@ STYLE = {
     **matplotlib.rc_params_from_file(TEMPLATES / "house.mplstyle", use_default_template=False),
     "axes.prop_cycle": plt.cycler(color=COLOURS, linestyle=LINES),
 }
-ROUNDING = ((100_000, 64), (200_000, 32))  # bytes of a PNG above which it keeps so many levels
 SLIDER_BYTES = 300_000
-JPEG_QUALITIES = (92, 80, 65, 50, 35)
 
 _folder: Path | None = None
 
@@ -65,8 +62,8 @@ def slider(
 ) -> None:
     """Show one of several frames, chosen by mouse or keyboard; NAME.png is the last one.
 
-    Frames are uint8 pictures (H, W, 3), picture grids or figures; each has a label of a few words,
-    which the alt text ends with. Needs no network; where no script runs, the last frame stands.
+    Frames are uint8 pictures (H, W, 3), picture grids or figures; the alt text ends with the label
+    of the one shown. Needs no network; where no script runs, the last frame stands.
     """
     if not frames or len(frames) != len(labels):
         raise ValueError(f"slider '{name}': {len(frames)} frames, {len(labels)} labels; one each")
@@ -86,7 +83,7 @@ def slider(
 
 def _data_uris(pictures: list[Image.Image]) -> list[str]:
     """Encode without loss if 300 kB hold them, else as JPEG as good as they do, smaller at last."""
-    for kind, quality in [("png", 0), *(("jpeg", quality) for quality in JPEG_QUALITIES)]:
+    for kind, quality in (("png", 0), ("jpeg", 90), ("jpeg", 65), ("jpeg", 35)):
         encoded = [base64.b64encode(_encoded(p, kind, quality=quality)).decode() for p in pictures]
         if sum(map(len, encoded)) <= SLIDER_BYTES or max(pictures[0].size) < 64:
             return [f"data:image/{kind};base64,{text}" for text in encoded]
@@ -99,19 +96,9 @@ def _save(picture: Image.Image, name: str, alt: str) -> tuple[bytes, dict[str, A
         raise ValueError(f"figure '{name}' needs alt text: say in words what it shows")
     if not re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"figure name '{name}': use letters, digits, _ and - only")
-    if _folder is None:
-        raise RuntimeError("call figures.begin(folder) before the first figure")
     notes = PngInfo()
     notes.add_itxt("Description", alt)
-    options = {"optimize": True, "pnginfo": notes, "dpi": (DPI, DPI)}
-    content = _encoded(picture, "png", **options)
-    # Of a grid of photographs 64 levels a channel keep 70 % of the bytes at a mean CIEDE2000 of 0.6
-    # (99 % below 2.5). A palette of 256 colours is smaller, but moves 1 % of the pixels by 8.
-    for large, levels in ROUNDING:
-        if len(content) > large:
-            step = 255 / (levels - 1)
-            rounded = (np.round(np.asarray(picture) / step) * step).round().astype(np.uint8)
-            content = _encoded(Image.fromarray(rounded), "png", **options)
+    content = _encoded(picture, "png", optimize=True, pnginfo=notes, dpi=(DPI, DPI))
     files.write_atomic(_folder / f"{name}.png", content)
     return content, {"image/png": {"alt": alt, "file": f"{_folder.name}/{name}.png"}}
 
@@ -138,9 +125,6 @@ def _template(name: str) -> Any:
 
     clean = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     return Environment(loader=FileSystemLoader(TEMPLATES), **clean).get_template(f"{name}.html.j2")
-
-
-# -------------------------------------------------------------------------- pictures and words
 
 
 def _picture(shown: Figure | Image.Image | np.ndarray) -> Image.Image:
@@ -237,12 +221,10 @@ def picture_grid(
     """
     captions = captions or {}
     counts = {name: len(batch) for name, batch in columns.items()}
-    if not counts or len(set(counts.values())) != 1 or 0 in counts.values():
-        raise ValueError(f"every column needs the same number of pictures, at least one: {counts}")
-    rows = next(iter(counts.values()))
-    unequal = [name for name, texts in captions.items() if len(texts) != counts.get(name)]
-    if unequal or (row_titles is not None and len(row_titles) != rows):
-        raise ValueError(f"captions or row titles do not match the {rows} rows: {unequal}")
+    rows = max(counts.values(), default=0)
+    texts = [row_titles or range(rows), *captions.values()]
+    if {*counts.values(), *map(len, texts)} != {rows} or not rows or captions.keys() - counts:
+        raise ValueError(f"as many pictures, captions and titles are needed everywhere: {counts}")
     margin = []  # the width of the row titles, where there are any
     if row_titles is not None:
         widest = max(map(_font(10).getlength, row_titles))
@@ -257,7 +239,10 @@ def picture_grid(
         lines.append([_words(row_titles[row], width) for width in margin])
         for name, batch in columns.items():
             texts = [_words(captions[name][row], widths[name])] if name in captions else []
-            cell = _paper((widths[name], sizes[name][1]), _resized(batch[row], sizes[name]))
+            picture, size = _picture(np.asarray(batch[row])), sizes[name]
+            whole = size[0] % picture.width == 0 and size[1] % picture.height == 0
+            way = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
+            cell = _paper((widths[name], size[1]), picture.resize(size, way))
             lines[-1].append(_stacked([cell, *texts], gap=2))
     page = _stacked([_stacked(line, beside=True) for line in lines])
     return _framed(ImageOps.expand(page, GAP, "white"), title)
@@ -274,29 +259,16 @@ def _shown_size(size: tuple[int, int], room: int) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _resized(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    picture = _picture(np.asarray(pixels))
-    whole = size[0] % picture.width == 0 and size[1] % picture.height == 0
-    return picture.resize(size, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
-
-
 def palette_strip(
-    strips: Mapping[str, Any], title: str = "", shares: Mapping[str, Any] | None = None
+    strips: Mapping[str, Any], shares: Mapping[str, Any], title: str = ""
 ) -> Image.Image:
-    """Draw the colours of each name, (K, 3), uint8 or in [0, 1], in a strip; widths by `shares`."""
+    """Draw the colours of each name, (K, 3) in [0, 1], in a strip; widths by `shares`, (K,)."""
     drawn = []
     for name, colours in strips.items():
-        rgb = np.asarray(colours)
-        if rgb.ndim != 2 or rgb.shape[1] != 3:
-            raise ValueError(f"colours have shape {rgb.shape}, not (K, 3)")
-        rgb = rgb if rgb.dtype == np.uint8 else np.round(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
-        parts = np.asarray((shares or {}).get(name, np.ones(len(rgb))), dtype=float)
-        edges = np.round(np.cumsum([0, *parts]) / parts.sum() * 500).astype(int)
+        rgb = np.round(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+        edges = np.round(np.cumsum([0, *shares[name]]) / np.sum(shares[name]) * 500).astype(int)
         drawn.append(np.repeat(rgb, np.diff(edges), axis=0)[None].repeat(40, axis=0))
     return picture_grid({"": drawn}, title=title, row_titles=list(strips))
-
-
-# ------------------------------------------------------------------------------------- charts
 
 
 def curves(
@@ -319,36 +291,31 @@ def curves(
     if not shown:
         raise ValueError(f"no history holds any of the losses {keys}")
     checked = {name: h.validation for name, h in named.items() if validation and h.validation}
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(7.4, 5.6 if checked else 3.6), layout="constrained")
-        FigureCanvasAgg(fig)
-        panels = fig.subplots(2 if checked else 1, 1, sharex=True, squeeze=False)[:, 0]
-        for name, key in shown:
-            label = key if len(named) == 1 else name if len(keys) == 1 else f"{name}: {key}"
-            smooth = named[name].smooth(key, max(1, len(named[name].steps) // 30))
-            panels[0].plot(named[name].steps, smooth, label=label)
-        panels[0].set(ylabel=ylabel, yscale="log" if log else "linear")
-        panels[0].set_ylim(panels[0].get_ylim())  # spikes of the raw losses stay out of view
-        for (name, key), line in zip(shown, panels[0].lines[:], strict=True):
-            faint = {"color": line.get_color(), "alpha": 0.2, "lw": 0.8}
-            panels[0].plot(named[name].steps, named[name].losses[key], "-", **faint)
-        for number, (name, entries) in enumerate(checked.items()):
-            values = [entry.get(validation, math.nan) for entry in entries]
-            look = {"label": name, "marker": "osD^vPX"[number % 7]}
-            panels[1].plot([entry["step"] for entry in entries], values, ":", **look)
-            panels[1].set_ylabel(f"validation {validation}")
-        for number, (label, height) in enumerate((lines or {}).items()):
-            panels[-1].axhline(height, color=FAINT, ls=LINES[1 + number % 6], lw=1.2, label=label)
-        for panel in panels:
-            if len(panel.get_legend_handles_labels()[1]) > 1:
-                panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=3.2)
-        panels[-1].set_xlabel("optimisation steps")
-        wrapped = "\n".join(_wrap(title, fig.get_figwidth() * DPI - 40, 12, bold=True))
-        fig.suptitle(wrapped, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    fig = Figure(figsize=(7.4, 5.6 if checked else 3.6), layout="constrained")
+    panels = fig.subplots(2 if checked else 1, 1, sharex=True, squeeze=False)[:, 0]
+    for name, key in shown:
+        label = key if len(named) == 1 else name if len(keys) == 1 else f"{name}: {key}"
+        smooth = named[name].smooth(key, max(1, len(named[name].steps) // 30))
+        panels[0].plot(named[name].steps, smooth, label=label)
+    panels[0].set(ylabel=ylabel, yscale="log" if log else "linear")
+    panels[0].set_ylim(panels[0].get_ylim())  # spikes of the raw losses stay out of view
+    for (name, key), line in zip(shown, panels[0].lines[:], strict=True):
+        faint = {"color": line.get_color(), "alpha": 0.2, "lw": 0.8}
+        panels[0].plot(named[name].steps, named[name].losses[key], "-", **faint)
+    for number, (name, entries) in enumerate(checked.items()):
+        values = [entry.get(validation, math.nan) for entry in entries]
+        look = {"label": name, "marker": "osD^vPX"[number % 7]}
+        panels[1].plot([entry["step"] for entry in entries], values, ":", **look)
+        panels[1].set_ylabel(f"validation {validation}")
+    for number, (label, height) in enumerate((lines or {}).items()):
+        panels[-1].axhline(height, color=FAINT, ls=LINES[1 + number % 6], lw=1.2, label=label)
+    for panel in panels:
+        if len(panel.get_legend_handles_labels()[1]) > 1:
+            panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=3.2)
+    panels[-1].set_xlabel("optimisation steps")
+    wrapped = "\n".join(_wrap(title, fig.get_figwidth() * DPI - 40, 12, bold=True))
+    fig.suptitle(wrapped, x=0.01, ha="left", fontsize=12, fontweight="bold")
     return fig
-
-
-# ------------------------------------------------------------------------------------- tables
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str, name: str | None = None) -> None:
