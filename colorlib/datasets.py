@@ -1,14 +1,12 @@
 """Pictures by name or folder: decoded once into a uint8 memory map, split so that none ever moves.
 
-The rows of a set stand in the order training, validation, test: its splits are views of the
-memory map, not copies.
+Rows stand in the order training, validation, test: splits are views of the memory map.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -36,9 +34,9 @@ MANY = "CC BY, CC BY-SA, CC0 and others, see data/credits.tsv"
 EMBEDDED = {"flowers": "CC BY 2.0", "scenes": MANY, "things": MANY, "old": MANY, "pairs": MANY}
 KNOWN = (*EMBEDDED, *ARCHIVES)
 FREE_TO_SHOW = [f"{name}/*" for name in (*EMBEDDED, "flower_photos")]
-# The pairs that settings are chosen on; results are reported on all others
-CHOICES = ("alps_hut", "apples", "carrots", "gully", "heath_pond")
-CHOICES += ("lions", "peaks", "sunflower1", "taj_mahal", "valley_haze")
+CHOICES = ("alps_hut", "apples", "carrots", "gully", "heath_pond")  # pairs to choose settings on,
+CHOICES += ("lions", "peaks", "sunflower1", "taj_mahal", "valley_haze")  # results are of others
+COLUMNS = ("names", "digests", "shapes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +44,7 @@ class PictureSet:
     """Square pictures of one size with what is known of each.
 
     pictures uint8 (N, size, size, 3); names "set/file"; digests SHA-1 of the files; shapes the
-    original (H, W); credits by name; skipped one line per bad file; note what was odd.
+    original (H, W); credits by name; skipped: a line for each bad file; note: what was odd.
     """
 
     name: str
@@ -71,42 +69,26 @@ class PictureSet:
     @cached_property
     def hash(self) -> str:
         """SHA-1 of all digests, the size and the fit: the same pictures, the same hash."""
-        return _sha1(json.dumps([self.size, self.fit, self.digests]))
+        return files.sha(json.dumps([self.size, self.fit, self.digests]).encode(), "sha1")
 
-    @cached_property
-    def train(self) -> PictureSet:
-        """The training pictures."""
-        return self.subset(self.roles & TRAIN > 0)
-
-    @cached_property
-    def validation(self) -> PictureSet:
-        """The validation pictures: SHA-1 mod 10 is 8."""
-        return self.subset(self.roles & VALIDATION > 0)
-
-    @cached_property
-    def test(self) -> PictureSet:
-        """The test pictures: SHA-1 mod 10 is 9."""
-        return self.subset(self.roles & TEST > 0)
+    # SHA-1 mod 10, of the file or of its place, decides: 8 validates, 9 tests
+    train = cached_property(lambda self: self.subset(self.roles & TRAIN > 0))
+    validation = cached_property(lambda self: self.subset(self.roles & VALIDATION > 0))
+    test = cached_property(lambda self: self.subset(self.roles & TEST > 0))
 
     def subset(self, indices: slice | Sequence[int] | np.ndarray) -> PictureSet:
         """Return some pictures (indices, a mask or a slice); each stays in its split."""
         if not isinstance(indices, slice):
             indices = np.asarray(indices, None if len(indices) else int)
         rows = np.arange(len(self))[indices]
-        names = [self.names[row] for row in rows]
         neighbours = len(rows) and np.all(np.diff(rows) == 1)  # then a view, which costs nothing
-        return replace(
-            self,
-            pictures=self.pictures[slice(rows[0], rows[-1] + 1) if neighbours else rows],
-            names=names,
-            digests=[self.digests[row] for row in rows],
-            shapes=[self.shapes[row] for row in rows],
-            roles=self.roles[rows],
-            credits={name: self.credits[name] for name in names if name in self.credits},
-        )
+        pictures = self.pictures[slice(rows[0], rows[-1] + 1) if neighbours else rows]
+        columns = {key: [getattr(self, key)[row] for row in rows] for key in COLUMNS}
+        credits = {name: self.credits[name] for name in columns["names"] if name in self.credits}
+        return replace(self, pictures=pictures, roles=self.roles[rows], credits=credits, **columns)
 
     def spread(self, most: int) -> PictureSet:
-        """Return at most so many pictures, evenly over the set: a folder's is in order of names."""
+        """Return at most so many pictures, evenly over the set, whose order is that of names."""
         places = np.linspace(0, len(self) - 1, min(most, len(self)))
         return self.subset(np.unique(places.round().astype(int)))
 
@@ -137,20 +119,19 @@ class Coin(NamedTuple):
 def load(name: str, size: int, *, fit: str = "crop", count: int = 0, seed: int = 0) -> PictureSet:
     """Load a set as square pictures of `size` pixels; fit: crop, or squash.
 
-    name: flowers, scenes, things, old, pairs, flower_photos, flowers102, voc2012, a folder (from
-    the current directory, else from the data folder), or several of these joined by commas.
-    count: how many pictures, chosen by the seed and shared among the joined sets; 0: all.
+    name: one of KNOWN, a folder (from the current directory, else from the data folder), or
+    several of these joined by commas. count: how many pictures, chosen by the seed and shared
+    among the joined sets; 0: all.
     """
     if fit not in ("crop", "squash"):
         raise ValueError(f"fit must be crop or squash, not {fit!r}")
-    parts = [part.strip() for part in str(name).split(",") if part.strip()]
+    parts = [part.strip() for part in name.split(",") if part.strip()]
     if not parts:
         raise DatasetError(f"no data set is named; choose {', '.join(KNOWN)} or a folder")
-    if len(parts) == 1 or Path(name).is_dir():
-        return _load_folder(find_folder(str(name).strip()), size, fit, count, seed)
     counts = [count // len(parts) + (i < count % len(parts)) for i in range(len(parts))]
-    shares = [pair for pair in zip(parts, counts, strict=True) if pair[1] or not count]
-    return _join([_load_folder(find_folder(part), size, fit, n, seed) for part, n in shares])
+    shares = [share for share in zip(parts, counts, strict=True) if share[1] or not count]
+    sets = [_load_folder(find_folder(part), size, fit, most, seed) for part, most in shares]
+    return _join(sets) if len(sets) > 1 else sets[0]
 
 
 def photo(name: str) -> np.ndarray:
@@ -192,30 +173,33 @@ def may_show(name: str, credit: str, patterns: Sequence[str]) -> bool:
 
 
 def status() -> list[tuple[str, str, str]]:
-    """List all that `load` knows by name, and the folders in the data folder: here? licence."""
+    """List all that `load` knows by name: what of it is here, its licence."""
     licences = EMBEDDED | {name: archive.licence for name, archive in ARCHIVES.items()}
     rows = []
-    for name in (*KNOWN, *_own_folders()):
+    for name, licence in licences.items():
         place = next(filter(Path.is_dir, _places(name)), None)
         size = f"downloads {ARCHIVES[name].size / 1e6:.0f} MB" if name in ARCHIVES else "not here"
         here = place and f"{sum(p.suffix in pictures.SUFFIXES for p in place.rglob('*'))} pictures"
-        rows.append((name, here or size, licences.get(name, "a folder of yours")))
+        rows.append((name, here or size, licence))
     return rows
 
 
 def _load_folder(folder: Path, size: int, fit: str, count: int, seed: int) -> PictureSet:
     folder = Path(os.path.abspath(folder))  # "." has a name too; a link keeps its own
-    name = folder.name or "pictures"
+    name, stamps = folder.name, []
     try:
         paths = {path.relative_to(folder).as_posix(): path for path in pictures.find(folder)}
     except PictureError as error:
         raise DatasetError(str(error)) from None
     if 0 < count < len(paths):  # a choice that new files in the folder do not upset
-        order = sorted(paths, key=lambda file: _sha1(f"{seed}:{name}/{file}"))
+        order = sorted(paths, key=lambda file: files.sha(f"{seed}:{name}/{file}".encode(), "sha1"))
         paths = {file: paths[file] for file in sorted(order[:count])}
     places = {file: row["place"] for file, row in _table(folder).items() if row.get("place")}
-    stamps = [[file, places.get(file), *_stamp(path)] for file, path in paths.items()]
-    pixels, rows, skipped = _cached(name, size, fit, _sha1(json.dumps(stamps)), paths, places)
+    for file, path in paths.items():  # what changes when a file does, or when it may be read
+        stat = path.stat() if path.exists() else path.lstat()
+        stamps.append([file, places.get(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns])
+    identity = files.sha(json.dumps(stamps).encode())
+    pixels, rows, skipped = _cached(name, size, fit, identity, paths, places)
     found, digests, shapes, groups = map(list, zip(*rows, strict=True))
     roles, note = _assign(groups)
     if folder == embedded() / "pairs":
@@ -228,12 +212,6 @@ def _load_folder(folder: Path, size: int, fit: str, count: int, seed: int) -> Pi
     )
 
 
-def _stamp(path: Path) -> list[int]:
-    """Return what changes when a file does, or when it may be read at last."""
-    stat = path.stat() if path.exists() else None
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] if stat else []
-
-
 def _cached(name: str, *facts: object) -> tuple[np.ndarray, list[tuple], list[str]]:
     """Read the pictures, or map into memory what an earlier call has read."""
     cache = files.data_root() / "cache"
@@ -241,11 +219,9 @@ def _cached(name: str, *facts: object) -> tuple[np.ndarray, list[tuple], list[st
         memory = joblib.Memory(cache, mmap_mode="r", verbose=0)
         return memory.cache(_read, ignore=["paths", "places"])(name, *facts)
     except (OSError, KeyError) as error:
-        warnings.warn(
-            f"{name}: {cache} cannot be used ({error}), so the pictures are kept in memory; free "
-            "some space, or name another folder with COLORLIB_DATA",
-            stacklevel=2,
-        )
+        mend = "free some space, or name another folder with COLORLIB_DATA"
+        trouble = f"{cache} cannot be used ({error}), so the pictures are kept in memory"
+        warnings.warn(f"{name}: {trouble}; {mend}", stacklevel=2)
         return _read(name, *facts)
 
 
@@ -254,16 +230,17 @@ def _read(
 ) -> tuple[np.ndarray, list[tuple], list[str]]:
     """Return pixels in the order of the splits, (file, digest, shape, group) of each, what is bad.
 
-    identity stands for the paths and places: names, sizes, times.
+    identity stands for the paths and places, which the cache ignores.
     """
 
     def attempt(file: str) -> tuple | str:
         try:
             pixels, shape = pictures.read_resized(paths[file], size, fit)
-            digest = _sha1(pictures.read_bytes(paths[file]))
+            digest = files.sha(pictures.read_bytes(paths[file]), "sha1")
         except PictureError as error:
             return f"{name}/{file}: {error.reason}"
-        return file, digest, shape, _sha1(places[file]) if file in places else digest, pixels
+        group = files.sha(places[file].encode(), "sha1") if file in places else digest
+        return file, digest, shape, group, pixels
 
     with ThreadPoolExecutor(8) as pool:  # decoders and filters let other threads run
         look = {"desc": f"{name}: reading", "disable": None, "delay": 2, "leave": False}
@@ -284,17 +261,16 @@ def _join(parts: list[PictureSet]) -> PictureSet:
         raise DatasetError(f"{','.join(names)}: two sets of one name; rename one of the folders")
     roles = range(1, TRAIN + VALIDATION + TEST + 1)
     pieces = [part.subset(part.roles == role) for role in roles for part in parts]
+    columns = {key: [one for piece in pieces for one in getattr(piece, key)] for key in COLUMNS}
     return replace(
         parts[0],
         name=",".join(names),
         pictures=np.concatenate([piece.pictures for piece in pieces]),
-        names=[name for piece in pieces for name in piece.names],
-        digests=[digest for piece in pieces for digest in piece.digests],
-        shapes=[shape for piece in pieces for shape in piece.shapes],
         roles=np.concatenate([piece.roles for piece in pieces]),
         credits={name: line for part in parts for name, line in part.credits.items()},
         skipped=[line for part in parts for line in part.skipped],
         note="; ".join(f"{part.name}: {part.note}" for part in parts if part.note),
+        **columns,
     )
 
 
@@ -313,12 +289,11 @@ def _photo_path(name: str) -> Path:
 
 def _places(name: str) -> list[Path]:
     """Return where a set or folder may lie, the first choice first."""
-    root = files.data_root()
+    root, place = files.data_root(), Path(name).expanduser()
     if name in EMBEDDED:
         return [embedded() / name]
     if name in ARCHIVES:
         return [root / name, root / "cache" / name]
-    place = Path(name).expanduser()
     return [Path.cwd() / place, root / place]  # an absolute place stays itself
 
 
@@ -328,22 +303,12 @@ def find_folder(name: str) -> Path:
         return fetch(name)
     for place in filter(Path.is_dir, _places(name)):
         return place
-    near = difflib.get_close_matches(name, [*KNOWN, *_own_folders()], 1)
+    near = difflib.get_close_matches(name, KNOWN, 1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise DatasetError(
         f"{name}: no such set or folder here or in {files.data_root()}; {hint}"
         f"named sets are {', '.join(KNOWN)}"
     )
-
-
-def _own_folders() -> list[str]:
-    """Return the names of folders in the data folder that are no set of ours."""
-    inside = sorted(place.name for place in files.data_root().glob("[!.]*") if place.is_dir())
-    return [name for name in inside if name not in ("cache", *KNOWN)]
-
-
-def _sha1(what: str | bytes) -> str:
-    return hashlib.sha1(what.encode() if isinstance(what, str) else what).hexdigest()
 
 
 def _role(group: str) -> int:
@@ -352,28 +317,25 @@ def _role(group: str) -> int:
 
 def _assign(groups: list[str]) -> tuple[np.ndarray, str]:
     """Give each picture its split by its group's SHA-1; no split stays empty, the note says how."""
-    roles = {group: _role(group) for group in sorted(set(groups))}
-    note = ""
+    roles, note = {group: _role(group) for group in sorted(set(groups))}, ""
     if len(roles) < 3:
-        roles = dict.fromkeys(roles, TRAIN | VALIDATION | TEST)
         note = "too few pictures, each is training, validation and test at once"
+        return np.full(len(groups), TRAIN | VALIDATION | TEST, np.uint8), note
     for role in (TEST, VALIDATION, TRAIN):
         given = list(roles.values())
-        if not any(role & bits for bits in given):
+        if role not in given:
             moved = given.index(max(given, key=given.count))
             roles[list(roles)[moved]] = role
             note = "too few pictures, some were moved so that no split is empty"
-    return np.array([roles[group] for group in groups], dtype=np.uint8), note
+    return np.array([roles[group] for group in groups], np.uint8), note
 
 
 def _table(folder: Path) -> dict[str, dict[str, str]]:
     """Read what the credits.tsv beside a folder says of the files in it."""
     place, prefix = folder.parent / "credits.tsv", f"{folder.name}/"
-    if not place.is_file():
-        return {}
-    with open(place, encoding="utf-8", errors="replace", newline="") as stream:
-        rows = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-        ours = [row for row in rows if (row.get("file") or "").startswith(prefix)]
+    text = place.read_text(encoding="utf-8", errors="replace") if place.is_file() else ""
+    rows = csv.DictReader(text.split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)
+    ours = (row for row in rows if (row.get("file") or "").startswith(prefix))
     return {row["file"].removeprefix(prefix): row for row in ours}
 
 

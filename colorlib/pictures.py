@@ -102,8 +102,7 @@ def to_jpeg(data: bytes, width: int = 480, quality: int = 55, full_colour: bool 
     full_colour: colour at full resolution, for figures whose subject is colour.
     """
     image = Image.fromarray(_decode(data, "picture")[0].rgb)
-    if image.width > width:
-        image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
+    image.thumbnail((width, image.height), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     subsampling = 0 if full_colour else 2
     image.save(stream, "JPEG", quality=quality, optimize=True, subsampling=subsampling)
