@@ -53,12 +53,7 @@ def show_figure(fig: Figure | Image.Image, name: str, alt: str, credit: str = ""
 
 
 def slider(
-    frames: Sequence[Any],
-    labels: Sequence[str],
-    name: str,
-    alt: str,
-    title: str = "",
-    credit: str = "",
+    frames: Sequence[Any], labels: Sequence[str], name: str, alt: str, title: str = ""
 ) -> None:
     """Show one of several frames, chosen by mouse or keyboard; NAME.png is the last one.
 
@@ -72,10 +67,10 @@ def slider(
     pictures = [_paper(size, picture) for picture in pictures]  # so that nothing jumps
     factor = max(1, 320 // max(size))  # small pictures by a whole factor
     width, height = (factor * side for side in size)
-    last = _framed(pictures[-1].resize((width, height), Image.Resampling.NEAREST), title, credit)
+    last = _framed(pictures[-1].resize((width, height), Image.Resampling.NEAREST), title)
     _, metadata = _save(last, name, f"{alt} ({labels[-1]})")
     shown = {"labels": list(labels), "frames": _data_uris(pictures), "alt": alt, "title": title}
-    shown |= {"width": width, "height": height, "credit": credit, "sharp": factor > 1}
+    shown |= {"width": width, "height": height, "sharp": factor > 1}
     identity = f"slider-{name}-{files.sha(repr(shown).encode())[:8]}"
     page = _template("slider").render(shown, id=identity)
     _display({"text/html": page, "text/plain": f"[{name}] {alt}"}, metadata)
@@ -141,7 +136,7 @@ def _picture(shown: Figure | Image.Image | np.ndarray) -> Image.Image:
 
 def _paper(size: tuple[int, int], picture: Image.Image | None = None) -> Image.Image:
     page = Image.new("RGB", size, "white")
-    if picture is not None:
+    if picture:
         page.paste(picture)
     return page
 
@@ -181,14 +176,12 @@ def _wrap(text: str, width: float, size: int, bold: bool = False) -> list[str]:
 
 def _stacked(parts: Sequence[Image.Image], gap: int = GAP, beside: bool = False) -> Image.Image:
     """Lay pictures on paper one below, or beside, the other."""
-    long, wide = (0, 1) if beside else (1, 0)
-    size = [0, 0]
-    size[long] = sum(part.size[long] for part in parts) + gap * (len(parts) - 1)
-    size[wide] = max(part.size[wide] for part in parts)
-    page, place = _paper(tuple(size)), 0
+    widths, heights = zip(*(part.size for part in parts), strict=True)
+    long = sum(widths if beside else heights) + gap * (len(parts) - 1)
+    page, place = _paper((long, max(heights)) if beside else (max(widths), long)), 0
     for part in parts:
         page.paste(part, (place, 0) if beside else (0, place))
-        place += part.size[long] + gap
+        place += gap + (part.width if beside else part.height)
     return page
 
 
@@ -224,9 +217,9 @@ def picture_grid(
     rows = max(counts.values(), default=0)
     texts = [row_titles or range(rows), *captions.values()]
     if {*counts.values(), *map(len, texts)} != {rows} or not rows or captions.keys() - counts:
-        raise ValueError(f"as many pictures, captions and titles are needed everywhere: {counts}")
+        raise ValueError(f"every row needs a picture of each column, and its words: {counts}")
     margin = []  # the width of the row titles, where there are any
-    if row_titles is not None:
+    if row_titles:
         widest = max(map(_font(10).getlength, row_titles))
         margin = [math.ceil(min(widest, max(110, 240 - 20 * len(columns))))]
     room = (WIDTH - sum(margin) - GAP * (len(columns) + len(margin) + 1)) // len(columns)
@@ -251,8 +244,7 @@ def picture_grid(
 def _shown_size(size: tuple[int, int], room: int) -> tuple[int, int]:
     """Return the (width, height) to draw: small pictures by a whole factor, large ones reduced."""
     height, width = size
-    fits = min(room / width, 260 / height)
-    wanted = 150 / max(height, width)  # enough to see
+    fits, wanted = min(room / width, 260 / height), 150 / max(size)  # enough to see
     factor = min(fits, max(wanted, 1.0))
     if factor > 1 and max(size) <= 96:
         factor = math.floor(min(fits, math.ceil(wanted)))
@@ -303,9 +295,8 @@ def curves(
         faint = {"color": line.get_color(), "alpha": 0.2, "lw": 0.8}
         panels[0].plot(named[name].steps, named[name].losses[key], "-", **faint)
     for number, (name, entries) in enumerate(checked.items()):
-        values = [entry.get(validation, math.nan) for entry in entries]
-        look = {"label": name, "marker": "osD^vPX"[number % 7]}
-        panels[1].plot([entry["step"] for entry in entries], values, ":", **look)
+        found = [(entry["step"], entry.get(validation, math.nan)) for entry in entries]
+        panels[1].plot(*zip(*found, strict=True), ":", label=name, marker="osD^vPX"[number % 7])
         panels[1].set_ylabel(f"validation {validation}")
     for number, (label, height) in enumerate((lines or {}).items()):
         panels[-1].axhline(height, color=FAINT, ls=LINES[1 + number % 6], lw=1.2, label=label)
@@ -329,38 +320,32 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str, name: str | None = No
     columns = list(dict.fromkeys(key for row in rows for key in row))
     values = [[row.get(column) for row in rows] for column in columns]
     texts = list(zip(*map(_texts, values), strict=True))
-    sides = ["right" if all(map(_numbers, column)) else "left" for column in values]
-    page = _template("table").render(
-        name=name, caption=caption, columns=columns, rows=texts, sides=sides
-    )
+    sides = [
+        "right" if all(v is None or _is_number(v) for v in each) else "left" for each in values
+    ]
+    about = {"name": name, "caption": caption, "columns": columns, "rows": texts, "sides": sides}
     plain = [caption, "", *(" | ".join(map(str, row)) for row in [columns, *texts])]
-    _display({"text/html": page, "text/plain": "\n".join(plain)})
+    _display({"text/html": _template("table").render(about), "text/plain": "\n".join(plain)})
 
 
-def _numbers(value: Any) -> list[float]:
-    """Return the number of a cell, both ends of an interval, nan for what is missing, or none."""
-    ends = value if isinstance(value, (tuple, list)) and len(value) == 2 else [value]
-    ends = [math.nan if end is None else end for end in ends]
-    return ends if all(isinstance(e, Real) and not isinstance(e, bool) for e in ends) else []
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _texts(values: list[Any]) -> list[str]:
     """Write the cells of a column, its numbers alike and no finer than they matter."""
-    sizes = [abs(number) for value in values for number in _numbers(value)]
-    largest = max(filter(math.isfinite, sizes), default=0.0)
+    sizes = [abs(value) for value in values if _is_number(value) and math.isfinite(value)]
+    largest = max(sizes, default=0.0)
     decimals = 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest >= 1 else 3
+    kind = f".{decimals}f" if largest >= 0.01 else ".2g"
 
-    def show(number: Any) -> str:
-        if not math.isfinite(number):
+    def write(value: Any) -> str:
+        if value is None or (_is_number(value) and not math.isfinite(value)):
             return "–"
-        thousands = "," if abs(number) >= 10_000 else ""
-        kind = "" if isinstance(number, Integral) else f".{decimals}f" if largest >= 0.01 else ".2g"
-        text = f"{number:{thousands}{kind}}"
+        if not _is_number(value):
+            return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        thousands = "," if abs(value) >= 10_000 else ""
+        text = f"{value:{thousands}{'' if isinstance(value, Integral) else kind}}"
         return text.replace("-", "\N{MINUS SIGN}" if text.strip("-0.") else "", 1)
 
-    words = {True: "yes", False: "no"}
-    return [
-        " to ".join(map(show, _numbers(value)))
-        or (words[value] if isinstance(value, bool) else str(value))
-        for value in values
-    ]
+    return list(map(write, values))
