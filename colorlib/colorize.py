@@ -1,25 +1,18 @@
 """`colorlib colorize`: photos in, photos out, with a model that a notebook's run has left.
 
 Where no run has left one, a small model that comes with the code paints (`models/`, with a card).
-
-A notebook that learns from one reference picture defines `fit_reference` instead: it is trained
-here, once (`fit_reference(reference, here, ...)`), or for every photo anew, if it asks to see the
-photo (`fit_reference(reference, here, lightness, ...)`).
-
-What a file of weights says of itself (`training.read_info`) is heeded: with a "target", as
-`thumbnail` makes it, its network can paint that one picture only, and others are refused.
+A notebook that learns from one picture defines `fit_reference(reference, here, ...)`: it is trained
+here, once, or for every photo anew, if it asks for the photo's `lightness` too. A file of weights
+with a "target" in its header, as `thumbnail` makes it, can paint that one picture only.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
-import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable
 from itertools import chain, count
 from pathlib import Path
 from types import ModuleType
@@ -27,12 +20,11 @@ from types import ModuleType
 import click
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from colorlib import color, files, machine, notebooks, pictures, training
-
-Painter = Callable[..., np.ndarray]  # of a picture; `seed` chooses a version where draws differ
 
 # where weights are looked for, best first; smoke trains nothing worth using
 PROFILES = ("paper", "overnight", "laptop", "local")
@@ -43,31 +35,23 @@ class ColorizeError(Exception):
     """Nothing can be coloured; one line that says what to do."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one photo: the file written, or the problem in one line."""
-
-    photo: str
-    written: str = ""
-    problem: str = ""
-
-
 def find_weights(name: str, row: str, insist: bool = True) -> Path:
     """Return the weights of a notebook's row from its best run; or say what to run first.
 
     Unless we insist on the row, the committed model counts too, whatever row it is.
     """
     folders = [files.root() / "reports" / profile / name / "weights" for profile in PROFILES]
-    folders.append(MODELS / name)
-    places = [folder / f"{row}.safetensors" for folder in folders]
-    places += [] if insist else sorted(folders[-1].glob("*.safetensors"))
-    if found := [place for place in places if place.is_file()]:
-        return found[0]
-    if there := sorted({file.stem for folder in folders for file in folder.glob("*.safetensors")}):
-        known = ", ".join(there)
-        raise ColorizeError(f"no trained row '{row}' of {name}; there is {known} (--row)")
-    first = f"run `python -m colorlib run {name}` first, or give a file with --weights"
-    raise ColorizeError(f"no trained weights of {name} yet; {first}")
+    there = [
+        file
+        for folder in (*folders, MODELS / name)
+        for file in sorted(folder.glob("*.safetensors"))
+    ]
+    for file in there:
+        if file.stem == row or (file.parent.parent == MODELS and not insist):
+            return file
+    known = ", ".join(sorted({file.stem for file in there})) or "none"
+    first = f"run `python -m colorlib run {name}` first, or give --row or --weights"
+    raise ColorizeError(f"no trained row '{row}' of {name}, there is {known}; {first}")
 
 
 def load_model(notebook: ModuleType, name: str, file: Path, here: machine.Machine) -> tuple:
@@ -89,12 +73,12 @@ def load_model(notebook: ModuleType, name: str, file: Path, here: machine.Machin
     return model, info
 
 
-def lightness_of(rgb: np.ndarray, here: machine.Machine) -> torch.Tensor:
+def lightness_of(rgb: np.ndarray, here: machine.Machine) -> Tensor:
     """Return the L* of a picture, uint8 (H, W, 3), as (1, 1, H, W) in 0..100 on the device."""
     return color.lightness_of(rgb).to(here.device)
 
 
-def thumbnail(lightness: torch.Tensor) -> list[list[int]]:
+def thumbnail(lightness: Tensor) -> list[list[int]]:
     """Return the mean L* of 8 x 8 fields of a picture, (1, 1, H, W): enough to know it again."""
     return F.adaptive_avg_pool2d(lightness, 8)[0, 0].round().int().tolist()
 
@@ -111,7 +95,7 @@ def colorize_picture(
 
 def choose_painter(
     name: str, reference: str, weights: str, row: str, side: int, draws: int, device: str
-) -> Painter:
+) -> Callable[..., np.ndarray]:
     """Return what paints one photo: a trained model, or one that learns a reference first."""
     notebook = notebooks.load(name)
     learns, given = hasattr(notebook, "fit_reference"), bool(weights or row)
@@ -130,58 +114,56 @@ def choose_painter(
             raise ColorizeError(f"{name} {words}")
     here, options = machine.prepare(device), {"side": side} if side else {}
     if learns and not given:
-        return _fitted(notebook, name, reference, here, options)
-    file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW, bool(row))
-    return _trained(notebook, name, file, here, options, draws)
-
-
-def _trained(
-    notebook: ModuleType, name: str, file: Path, here: machine.Machine, options: dict, draws: int
-) -> Painter:
-    """Paint with the weights in a file; refuse versions that could not differ."""
-    model, info = load_model(notebook, name, file, here)
-    who, data = f"{name}, {info.get('row', '')}", info.get("data", "?")
-    if draws > 1 and hasattr(notebook, "paints_versions") and not notebook.paints_versions(model):
-        one = "this model has no noise, all versions would be one; leave --draws out"
-        raise ColorizeError(f"{who}: {one}")
-    small = "the small model that comes with colorlib, trained on {}; colours are guesses"
-    line = small if MODELS in file.resolve().parents else "weights trained on {}"
-    click.echo(f"{who}: {line.format(data)}", err=True)
+        model_for = _learned(notebook, name, reference, here, options)
+    else:
+        file = Path(weights) if weights else find_weights(name, row or notebook.MAIN_ROW, bool(row))
+        model_for = _trained(notebook, name, file, here, draws)
 
     def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
-        here_is = thumbnail(lightness_of(rgb, here))
-        gap = np.abs(np.subtract(info.get("target", here_is), here_is)).mean()
-        if gap > 3:  # of L*: more than another size or another codec does
-            one = f"these weights paint one picture, {data}, and this is not it"
-            raise ColorizeError(f"{one}; leave --weights out")
+        model = model_for(lightness_of(rgb, here))
         return colorize_picture(notebook, model, rgb, here, **options, **version)
 
     return paint
 
 
-def _fitted(
+def _trained(
+    notebook: ModuleType, name: str, file: Path, here: machine.Machine, draws: int
+) -> Callable[[Tensor], torch.nn.Module]:
+    """Return what gives the model in a file of weights for a photo that it can paint."""
+    model, info = load_model(notebook, name, file, here)
+    data, versions = info.get("data", "?"), getattr(notebook, "paints_versions", lambda _: True)
+    if draws > 1 and not versions(model):
+        raise ColorizeError(f"{file}: has no noise, all versions would be one; leave --draws out")
+    small = ", the small model that comes with colorlib; colours are guesses"
+    what = small if MODELS in file.resolve().parents else ""
+    click.echo(f"{name}, {info.get('row', '')}: weights trained on {data}{what}", err=True)
+
+    def model_for(lightness: Tensor) -> torch.nn.Module:
+        photo = thumbnail(lightness)
+        gap = np.abs(np.subtract(info.get("target", photo), photo)).mean()
+        if gap > 3:  # of L*: more than another size or another codec does
+            raise ColorizeError(f"the weights paint one picture, {data}; leave --weights out")
+        return model
+
+    return model_for
+
+
+def _learned(
     notebook: ModuleType, name: str, reference: str, here: machine.Machine, options: dict
-) -> Painter:
-    """Paint with a reference's colours; they are learned when they are needed."""
-    colours, fit = pictures.read_rgb(reference), notebook.fit_reference
-    known = inspect.signature(fit).parameters
+) -> Callable[[Tensor], torch.nn.Module]:
+    """Return what learns a reference's colours: for every photo, or once, when it is needed."""
+    known = inspect.signature(notebook.fit_reference).parameters
     given = {key: value for key, value in options.items() if key in known}
-    anew = "lightness" in known  # a training for every photo
+    fit = functools.partial(notebook.fit_reference, pictures.read_rgb(reference), here, **given)
+    once = functools.cache(fit)
+    anew = "lightness" in known
+    times = "for each photo" if anew else "once"
     takes = getattr(notebook, "FIT_TAKES", "some minutes")
-    models: list[torch.nn.Module] = []
-
-    def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
-        if anew or not models:
-            photo = {"lightness": lightness_of(rgb, here)} if anew else {}
-            models[:] = [fit(colours, here, **photo, **given)]
-        return colorize_picture(notebook, models[0], rgb, here, **options, **version)
-
-    times = f"for each photo: {takes}" if anew else f"once: {takes}"
-    click.echo(f"{name} learns the colours of {Path(reference).name} {times}", err=True)
-    return paint
+    click.echo(f"{name} learns the colours of {Path(reference).name} {times}: {takes}", err=True)
+    return lambda lightness: fit(lightness=lightness) if anew else once()
 
 
-def find_photos(where: tuple[str, ...], output: Path) -> tuple[list[Path], list[Outcome]]:
+def find_photos(where: tuple[str, ...], output: Path) -> tuple[list[Path], list[str]]:
     """Return the photos that files, folders and patterns name, each once, and what named none.
 
     What stands in an output folder below an input folder was painted here, and is no photo.
@@ -194,62 +176,36 @@ def find_photos(where: tuple[str, ...], output: Path) -> tuple[list[Path], list[
                 if not (below and output in photo.resolve().parents):
                     found[photo] = None
         except pictures.PictureError as error:
-            problems.append(Outcome(place, problem=str(error)))
+            problems.append(str(error))
     return list(found), problems
 
 
 def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
-    """Give each photo a file of its own, with its suffix or a number where two would meet."""
-    stems = Counter(photo.stem.casefold() for photo in photos)  # macOS and Windows fold case
+    """Give each photo a file of its own, with a number where two would meet."""
     targets: dict[Path, Path] = {}
     taken: set[str] = set()
     for photo in photos:
-        name = photo.stem if stems[photo.stem.casefold()] == 1 else photo.name
-        names = chain([name], (f"{name}-{number}" for number in count(2)))
+        names = chain([photo.stem], (f"{photo.stem}-{number}" for number in count(2)))
         free = next(name for name in names if name.casefold() not in taken)
-        taken.add(free.casefold())
+        taken.add(free.casefold())  # macOS and Windows fold case
         targets[photo] = folder / (free + suffix)
     return targets
 
 
-def colorize_file(photo: Path, target: Path, paint: Painter, kept: Callable) -> Outcome:
-    """Read, colour and write one photo, over no file that is kept; alpha and profile come along."""
+def colorize_file(
+    photo: Path, target: Path, paint: Callable[[np.ndarray], np.ndarray], overwrite: bool
+) -> None:
+    """Read, colour and write one photo; alpha and profile come along."""
+    if os.path.exists(target) and not overwrite:
+        raise ColorizeError(f"{target} exists; use --overwrite or another folder")
+    picture = pictures.read(photo)
     try:
-        if why := kept(target):
-            raise ColorizeError(f"{target} {why}")
-        picture = pictures.read(photo)
-        pictures.write(target, paint(picture.rgb), alpha=picture.alpha, icc=picture.icc)
-    except pictures.PictureError as error:
-        return Outcome(str(photo), problem=str(error))
-    except ColorizeError as error:
-        return Outcome(str(photo), problem=f"{photo}: {error}")
+        painted = paint(picture.rgb)
     except (MemoryError, RuntimeError) as error:  # torch says it as a RuntimeError
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if "memory" not in repr(error).lower():
             raise
-        return Outcome(str(photo), problem=f"{photo}: too large for this machine's memory")
-    return Outcome(str(photo), written=str(target))
-
-
-def colorize_all(
-    targets: dict[Path, Path], paint: Painter, draws: int, overwrite: bool
-) -> Iterator[Outcome]:
-    """Colour every photo once, or in versions NAME-1, NAME-2, ..., each by its own seed."""
-    originals = {photo.resolve() for photo in targets}
-
-    def kept(target: Path) -> str:
-        if target.resolve() in originals:
-            return "is itself a photo to colour; choose another folder"
-        there = os.path.exists(target) and not overwrite
-        return "exists; use --overwrite or another folder" if there else ""
-
-    for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):
-        for seed in range(draws):
-            version = partial(paint, seed=seed) if draws > 1 else paint
-            file = target.with_stem(f"{target.stem}-{seed + 1}") if draws > 1 else target
-            outcome = colorize_file(photo, file, version, kept)
-            yield outcome
-            if outcome.problem:  # it would meet every further version too
-                break
+        raise ColorizeError("too large for this machine's memory") from None
+    pictures.write(target, painted, alpha=picture.alpha, icc=picture.icc)
 
 
 @click.command("colorize")
@@ -264,21 +220,29 @@ def colorize_all(
 @click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcomes as JSON.")
-def command(photos, name, output, draws, jpeg, overwrite, as_json, **asked):
+def command(photos, name, output, draws, jpeg, overwrite, **asked):
     """Colour PHOTOS (files, folders or patterns) at full size; their own lightness is kept.
 
     Colours are guesses. Exit status: 0 all were coloured, 1 some or none were, 2 wrong use.
     """
     paint = choose_painter(notebooks.full_name(name), draws=draws, **asked)
-    found, outcomes = find_photos(photos, output)
-    targets = plan_targets(found, output, ".jpg" if jpeg else ".png")
-    outcomes += colorize_all(targets, paint, draws, overwrite)
-    problems = [outcome.problem for outcome in outcomes if outcome.problem]
-    if as_json:
-        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
-    else:
-        for problem in problems:
-            click.echo(f"not coloured: {problem}", err=True)
-        click.echo(f"{len(outcomes) - len(problems)} of {len(outcomes)} coloured")
-    sys.exit(0 if outcomes and not problems else 1)
+    found, problems = find_photos(photos, output)
+    originals = {photo.resolve() for photo in found}
+    targets, done = plan_targets(found, output, ".jpg" if jpeg else ".png"), 0
+    for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):
+        try:  # once, or in versions NAME-1, NAME-2, ..., each by its own seed
+            for seed in range(draws):
+                file = target.with_stem(f"{target.stem}-{seed + 1}") if draws > 1 else target
+                version = functools.partial(paint, seed=seed) if draws > 1 else paint
+                if file.resolve() in originals:
+                    raise ColorizeError(f"{file} is itself a photo to colour; take another folder")
+                colorize_file(photo, file, version, overwrite)
+                done += 1
+        except ColorizeError as error:
+            problems.append(f"{photo}: {error}")
+        except pictures.PictureError as error:
+            problems.append(str(error))
+    for problem in problems:
+        click.echo(f"not coloured: {problem}", err=True)
+    click.echo(f"{done} of {done + len(problems)} coloured")
+    sys.exit(0 if done and not problems else 1)

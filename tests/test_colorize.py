@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -180,11 +179,9 @@ def test_photos_of_one_name_do_not_meet(tmp_path, out, weights):
     for place in ("x/a.png", "x/a.jpg", "y/a.png", "A.png.png"):
         photo(tmp_path / place)
     places = [tmp_path / place for place in ("x", "y", "A.png.png")]
-    done = run(out, *places, weights=weights, jpeg=True, json=True)
-    assert done.exit_code == 0, done.output
+    done = run(out, *places, weights=weights, jpeg=True)
+    assert done.exit_code == 0 and "4 of 4 coloured" in done.output, done.output
     assert len({name.casefold() for name in names(out)}) == 4
-    outcomes = json.loads(done.stdout)
-    assert len(outcomes) == 4 and all(o["written"] and not o["problem"] for o in outcomes)
 
 
 def test_what_was_painted_is_not_painted_again(tmp_path, weights):
