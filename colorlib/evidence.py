@@ -32,25 +32,17 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of a paper, where it stands, and what decides it.
-
-    path: keys into {"results", "measures", "studies"}, the last ones possibly beginnings of names.
-    side: it is supported where the evidence lies "below" or "above" `than`, a number or a path.
-    control: the path of evidence that must not pass the same rule.
-    """
+    """A sentence of a paper, where it stands, and what decides it."""
 
     quote: str
     section: str
-    measured: str
-    path: Path = ()
-    side: str = "below"
-    than: float | Path = 0.0
-    control: Path = ()
+    measured: str  # what is compared, in words
+    path: Path = ()  # keys into {"results", "measures", "studies"}, or the beginnings of names
+    side: str = "below"  # supported where the evidence lies "below" or "above" `than`
+    than: float | Path = 0.0  # a number, or where it stands
+    control: Path = ()  # where evidence stands that must not pass the same rule
     unit: str = ""
-    untestable: str = ""
-
-
-# ------------------------------------------------------------------------------------- evidence
+    untestable: str = ""  # why it cannot be tested here
 
 
 def paired(ours: Any, theirs: Any) -> dict[str, Any]:
@@ -89,9 +81,6 @@ def scale(seen: float, of: float, width: float = 1.0) -> str:
     return share if width == 1 else f"{share}, {width:.2g} of its width"
 
 
-# -------------------------------------------------------------------------------------- studies
-
-
 def find(
     notebook: str, name: str, run: Callable[[], Study | None], P: SimpleNamespace
 ) -> Study | None:
@@ -113,10 +102,8 @@ def _command(notebook: str) -> str:
     return f"Run it: python -m colorlib run {notebook} --profile overnight"
 
 
-def source(study: Study | None) -> str:
+def source(study: Study) -> str:
     """Write where a study was run."""
-    if not study:
-        return ""
     origin = study["origin"]
     return f"{origin['profile']} run of {origin['date']}" if origin["date"] else "this run"
 
@@ -129,17 +116,14 @@ def show(
     about: Callable[[Study], str],
     columns: Mapping[str, str] | None = None,
 ) -> None:
-    """Show a study's table, or say how to get it.
+    """Show a study's table, `about` in its caption, or say how to get it.
 
-    Args:
-        about: tells data, size and steps from the study, for the caption.
-        columns: further keys of the rows and their titles; only where a row has the key.
+    columns: further keys of the rows and their titles; only where a row has the key.
     """
     if missing(notebook, study, caption):
         return
     heads = {"gain_over_grey": "gain over grey, dB", "cf_ratio": "colourfulness / truth"}
-    heads |= {"delta_e": "CIEDE2000"}
-    rows = []
+    heads, rows = heads | {"delta_e": "CIEDE2000"}, []
     for place, (title, found) in enumerate(study["variants"].items()):
         gap, row = found["delta_e_paired"], {"variant": title}
         row |= {head: found[key] for key, head in heads.items()}
@@ -150,24 +134,16 @@ def show(
     figures.table(rows, caption=f"{caption} ({about(study)}; {source(study)})", name=name)
 
 
-def variant(study: Study | None, name: str) -> Mapping[str, Any] | None:
-    """Return the row of a variant, by its name or the beginning of it; None without one."""
-    return look_up(study or {}, ("variants", name))
-
-
 def effect(study: Study | None, name: str) -> str:
-    """Write what a variant changes against the study's first."""
+    """Write what a variant, named by the beginning of its name, changes against the first."""
     if study is None:
         return NOT_RUN
-    row = variant(study, name)
+    row = look_up(study, ("variants", name))
     if row is None:
         return "no such variant in that run"
     if row is next(iter(study["variants"].values())):
         return "what is done here"
     return f"CIEDE2000 {in_words(row['delta_e_paired'])} ({source(study)})"
-
-
-# -------------------------------------------------------------------------------------- verdicts
 
 
 def judge(
@@ -199,7 +175,7 @@ def _judged(claim: Claim, known: Mapping[str, Any], notebook: str, scale: str) -
     if found is None:
         return row | {"test": f"{claim.measured}. {_command(notebook)}", "verdict": NOT_RUN}
     study = look_up(known, claim.path[:2]) if claim.path[0] == "studies" else {}
-    origin = (study or {}).get("origin")
+    origin = study.get("origin")
     return row | {
         "number": in_words(found, claim.unit),
         "verdict": _verdict(claim, known, found),
@@ -240,19 +216,13 @@ def _enough(found: Evidence, than: float) -> bool:
     return len(found["seeds"]) >= FEWEST_TRAININGS and len(below) == 1
 
 
-# ---------------------------------------------------------------------------------------- tables
-
-
 def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
     """Show judged claims as a table."""
-    table = [
-        {
-            "the paper": f"{row['claim']} ({row['section']})",
-            "what we compare": row["test"],
-            **{key: row[key] or "–" for key in ("number", "verdict", "trainings", "scale")},
-        }
-        for row in rows
-    ]
+    table = []
+    for row in rows:
+        cells = {key: row[key] or "–" for key in ("number", "verdict", "trainings", "scale")}
+        said = f"{row['claim']} ({row['section']})"
+        table.append({"the paper": said, "what we compare": row["test"], **cells})
     figures.table(table, caption=caption)
 
 
