@@ -195,17 +195,17 @@ def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Pa
 def colorize_file(
     photo: Path, target: Path, paint: Callable[[np.ndarray], np.ndarray], overwrite: bool
 ) -> None:
-    """Read, colour and write one photo; alpha and profile come along."""
+    """Read, colour and write one photo."""
     if os.path.exists(target) and not overwrite:
         raise ColorizeError(f"{target} exists; use --overwrite or another folder")
-    picture = pictures.read(photo)
+    rgb = pictures.read_rgb(photo)
     try:
-        painted = paint(picture.rgb)
+        painted = paint(rgb)
     except (MemoryError, RuntimeError) as error:  # torch says it as a RuntimeError
         if "memory" not in repr(error).lower():
             raise
         raise ColorizeError("too large for this machine's memory") from None
-    pictures.write(target, painted, alpha=picture.alpha, icc=picture.icc)
+    pictures.write(target, painted)
 
 
 @click.command("colorize")

@@ -7,7 +7,7 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,7 +20,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", "
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no EPS: that starts Ghostscript
 WRITABLE = {".png": "PNG", ".jpg": "JPEG"}
 MAX_PIXELS = 120_000_000
-MAX_PROFILE = 1_000_000  # bytes; Pillow refuses a PNG with more
 # A JPEG is decoded at 1/2, 1/4 or 1/8 only where this many times the wanted size remains:
 # Pillow calls the result of a Lanczos filter then indistinguishable from one on all pixels.
 DRAFT_MARGIN = 3
@@ -38,30 +37,20 @@ class PictureError(Exception):
         self.reason = reason
 
 
-class Picture(NamedTuple):
-    """An upright picture: rgb uint8 (H, W, 3), alpha uint8 (H, W) or None, RGB profile or None."""
-
-    rgb: np.ndarray
-    alpha: np.ndarray | None
-    icc: bytes | None
-
-
-def read(path: str | Path) -> Picture:
-    """Read a picture file as upright 8-bit RGB, whatever its kind; the first frame if it moves."""
-    return _decode(read_bytes(path), path)[0]
-
-
 def read_rgb(path: str | Path) -> np.ndarray:
-    """Read a picture file as uint8 (H, W, 3), alpha and profile left aside."""
-    return read(path).rgb
+    """Read a picture file as upright uint8 (H, W, 3), whatever its kind; of a film the first frame.
+
+    Transparency and colour profile are left aside.
+    """
+    return _decode(read_bytes(path), path)[0]
 
 
 def read_resized(
     path: str | Path, size: int | tuple[int, int], fit: Fit = "crop"
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Read a picture at a size, faster than read and resize; return it and its own (H, W)."""
-    found, shape = _decode(read_bytes(path), path, enough=DRAFT_MARGIN * max(_sides(size)))
-    return resize(found.rgb, size, fit), shape
+    rgb, shape = _decode(read_bytes(path), path, enough=DRAFT_MARGIN * max(_sides(size)))
+    return resize(rgb, size, fit), shape
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -78,18 +67,14 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
-def write(
-    path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = None, icc: bytes | None = None
-) -> None:
-    """Write uint8 rgb (H, W, 3) as .png, with alpha (H, W), or as .jpg; whole or not at all."""
+def write(path: str | Path, rgb: np.ndarray) -> None:
+    """Write uint8 rgb (H, W, 3) as .png or .jpg, whole or not at all."""
     kind = WRITABLE.get(Path(path).suffix.lower())
     if kind is None:
         raise PictureError(path, f"has another suffix than can be written: {' '.join(WRITABLE)}")
-    rgb, stream = _check_rgb(rgb), io.BytesIO()
-    if alpha is not None and kind == "PNG":
-        rgb = np.dstack([rgb, alpha])
+    image, stream = Image.fromarray(_check_rgb(rgb)), io.BytesIO()
     try:  # with colour at full resolution: it is what these pictures are about
-        Image.fromarray(rgb).save(stream, kind, icc_profile=icc, quality=92, subsampling=0)
+        image.save(stream, kind, quality=92, subsampling=0)
         files.write_atomic(path, stream.getvalue())
     except OSError as error:
         reason = f"cannot be written ({error.strerror or error})"
@@ -101,7 +86,7 @@ def to_jpeg(data: bytes, width: int = 480, quality: int = 55, full_colour: bool 
 
     full_colour: colour at full resolution, for figures whose subject is colour.
     """
-    image = Image.fromarray(_decode(data, "picture")[0].rgb)
+    image = Image.fromarray(_decode(data, "picture")[0])
     image.thumbnail((width, image.height), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     subsampling = 0 if full_colour else 2
@@ -136,13 +121,10 @@ def find(where: str | Path) -> list[Path]:
     if os.path.isdir(place):
         found = sorted(path for path in place.rglob("*") if _looks_like_picture(path, place))
         trouble = f"holds no picture ({' '.join(SUFFIXES)})"
-    elif os.path.lexists(place) or not glob.has_magic(str(place)):
-        found = [place] if os.path.lexists(place) else []
-        trouble = "no such file or folder; check the name"
     else:
-        names = glob.glob(str(place), recursive=True)
+        names = [place] if os.path.lexists(place) else glob.glob(str(place), recursive=True)
         found = sorted(Path(name) for name in names if not os.path.isdir(name))
-        trouble = "no file has a name like that; check the pattern"
+        trouble = "no such file or folder; check the name"
     if not found:
         raise PictureError(place, trouble)
     return found
@@ -153,8 +135,8 @@ def _looks_like_picture(path: Path, below: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()
 
 
-def _decode(data: bytes, path: str | Path, enough: int = 0) -> tuple[Picture, tuple[int, int]]:
-    """Decode a picture and turn it upright; return it and its own (H, W).
+def _decode(data: bytes, path: str | Path, enough: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode a picture of any mode to upright uint8 RGB; return it and its own (H, W).
 
     enough: a JPEG may be decoded at 1/2, 1/4 or 1/8, if so many pixels remain on each side.
     """
@@ -167,7 +149,7 @@ def _decode(data: bytes, path: str | Path, enough: int = 0) -> tuple[Picture, tu
             image.draft(image.mode, (enough, enough))
         image.load()
         upright = _upright(image)
-        rgb, alpha = _arrays(upright)
+        rgb = _to_rgb(upright)
     except UnidentifiedImageError:
         raise PictureError(path, "is not a picture that can be read; save it as PNG") from None
     except Image.DecompressionBombError:
@@ -177,11 +159,8 @@ def _decode(data: bytes, path: str | Path, enough: int = 0) -> tuple[Picture, tu
         detail = " ".join(str(error).split())[:100] or type(error).__name__
         reason = f"cannot be decoded ({detail}); fetch it again or save it as 8-bit RGB"
         raise PictureError(path, reason) from None
-    profile = upright.info.get("icc_profile")
-    if profile is not None and (profile[16:20] != b"RGB " or len(profile) > MAX_PROFILE):
-        profile = None  # a CMYK or grey profile is wrong for the RGB numbers we return
     turned = (upright.width > upright.height) != (image.width > image.height)
-    return Picture(rgb, alpha, profile), (width, height) if turned else (height, width)
+    return rgb, (width, height) if turned else (height, width)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -191,18 +170,14 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _arrays(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """Convert any mode to uint8 RGB and, where the picture has transparency, alpha."""
+def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion clips them at 255
         deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         grey = ((deep * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2), None
+        return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("F", "LAB"):
         raise ValueError(f"it has pixels of the kind {image.mode}")
-    if image.has_transparency_data:
-        pixels = np.array(image.convert("RGBA"))
-        return np.ascontiguousarray(pixels[..., :3]), pixels[..., 3].copy()
-    return np.array(image.convert("RGB")), None
+    return np.array(image.convert("RGB"))
 
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
