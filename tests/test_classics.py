@@ -129,12 +129,12 @@ def test_levin_fills_each_half_with_the_colour_of_its_hint():
     assert distance(filled, ab).max() < 2  # the two colours are 122 apart
 
 
-def plain_levin(lightness, hints, mask, window) -> np.ndarray:
+def plain_levin(lightness, hints, mask) -> np.ndarray:
     """Write each pixel's equation down in a dense matrix, one by one."""
     matrix, right = np.eye(lightness.size), np.zeros((lightness.size, 2))
     number = np.arange(lightness.size).reshape(lightness.shape)
     for y, x in np.ndindex(lightness.shape):
-        row, reach = number[y, x], window // 2
+        row, reach = number[y, x], 1
         if mask[y, x]:
             right[row] = hints[y, x]
             continue
@@ -147,14 +147,13 @@ def plain_levin(lightness, hints, mask, window) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(1, 2), (1, 8), (8, 1), (2, 2), (6, 7)])
-@pytest.mark.parametrize("window", [3, 5])
-def test_levin_agrees_with_a_dense_solve(size, window):
+def test_levin_agrees_with_a_dense_solve(size):
     draw = np.random.default_rng(size)
     lightness, hints = draw.uniform(0, 100, size), draw.uniform(-90, 90, (*size, 2))
     mask = draw.random(size) < 0.2
     mask[0, 0] = True
-    expected = plain_levin(lightness, hints, mask, window)
-    np.testing.assert_allclose(classics.levin(lightness, hints, mask, window), expected, atol=1e-3)
+    expected = plain_levin(lightness, hints, mask)
+    np.testing.assert_allclose(classics.levin(lightness, hints, mask), expected, atol=1e-3)
 
 
 @settings(max_examples=40)
@@ -196,21 +195,10 @@ HINTS, MASK = np.zeros((4, 5, 2), np.float32), np.eye(4, 5, dtype=bool)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: classics.welsh(REFERENCE, LIGHT[None]), r"lightness must be \(H, W\)"),
-        (lambda: classics.reinhard(REFERENCE, LIGHT[:0]), r"lightness must be \(H, W\)"),
-        (lambda: classics.levin(LIGHT + 60, HINTS, MASK), "L. in 0..100, spans 110 to 110"),
+        (lambda: classics.welsh(REFERENCE, LIGHT[None]), r"\(H, W\), is \(1, 4, 5\)"),
+        (lambda: classics.reinhard(REFERENCE, LIGHT + 60), "L. in 0..100.*from 110 to 110"),
         (lambda: classics.levin(LIGHT * np.nan, HINTS, MASK), "L. in 0..100"),
-        (lambda: classics.welsh(REFERENCE / 255, LIGHT), "uint8 RGB .*float64"),
-        (lambda: classics.reinhard(REFERENCE[..., 0], LIGHT), "uint8 RGB"),
-        (lambda: classics.reinhard(None, LIGHT), "uint8 RGB"),
-        (lambda: classics.welsh(REFERENCE, LIGHT, samples=0), "at least 1"),
-        (lambda: classics.welsh(REFERENCE, LIGHT, window=4), "odd and at least 1"),
-        (lambda: classics.levin(LIGHT, HINTS, MASK, window=1), "odd and at least 3"),
-        (lambda: classics.levin(LIGHT, HINTS[..., 0], MASK), r"shape \(4, 5, 2\)"),
-        (lambda: classics.levin(LIGHT, HINTS, MASK[:3]), r"bool \(4, 5\), is bool \(3, 5\)"),
-        (lambda: classics.levin(LIGHT, HINTS, MASK.astype(int)), "bool .*int64"),
         (lambda: classics.levin(LIGHT, HINTS, ~MASK & MASK), "give at least one hint"),
-        (lambda: classics.levin(LIGHT, HINTS * np.nan, MASK), "nan or infinite"),
     ],
 )
 def test_bad_input_gets_one_clear_line(call, message):
