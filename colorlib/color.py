@@ -46,7 +46,9 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
     """Convert Lab to RGB, not clipped: a colour outside sRGB leaves [0, 1]."""
-    return _encode(torch.stack(_lab_to_linear(*_float(lab).unbind(-3)), -3))
+    linear = torch.stack(_lab_to_linear(*_float(lab).unbind(-3)), -3)
+    curve = 1.055 * linear.clamp(min=0.0031308).pow(1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, curve, linear * 12.92)  # below zero on as a line
 
 
 def fit_gamut(lab: Tensor) -> Tensor:
@@ -55,22 +57,17 @@ def fit_gamut(lab: Tensor) -> Tensor:
     The factor is found per pixel by bisection without gradient; the gradient flows through ab.
     """
     lightness, a, b = _float(lab).unbind(-3)
-    scale = _gamut_scale(lightness.detach(), a.detach(), b.detach())
-    return torch.stack((lightness, a * scale, b * scale), -3)
-
-
-@torch.no_grad()
-def _gamut_scale(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return the largest factor on (a, b), in [0, 1], that keeps each colour inside sRGB."""
     scale = torch.ones_like(lightness)
-    outside = ~_is_inside(lightness, a, b)
-    lightness, a, b = lightness[outside], a[outside], b[outside]
-    largest = torch.zeros_like(lightness)
-    for halving in range(1, BISECTIONS + 1):
-        middle = largest + 0.5**halving
-        largest = torch.where(_is_inside(lightness, a * middle, b * middle), middle, largest)
-    scale[outside] = largest
-    return scale
+    with torch.no_grad():
+        outside = ~_is_inside(lightness, a, b)
+        level, *chroma = (channel[outside] for channel in (lightness, a, b))
+        largest = torch.zeros_like(level)
+        for halving in range(1, BISECTIONS + 1):
+            middle = largest + 0.5**halving
+            fits = _is_inside(level, *(channel * middle for channel in chroma))
+            largest = torch.where(fits, middle, largest)
+        scale[outside] = largest
+    return torch.stack((lightness, a * scale, b * scale), -3)
 
 
 def _is_inside(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -101,11 +98,6 @@ def normalise(lab: Tensor) -> tuple[Tensor, Tensor]:
     return lightness / 50 - 1, ab / AB_RANGE
 
 
-def denormalise(lightness: Tensor, ab: Tensor) -> Tensor:
-    """Join lightness in [-1, 1], (B, 1, H, W), and ab in [-1, 1], (B, 2, H, W), to Lab."""
-    return torch.cat(((_float(lightness) + 1) * 50, _float(ab) * AB_RANGE), -3)
-
-
 def to_network(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """Turn uint8 RGB, (B, 3, H, W), into lightness and ab in [-1, 1], as `normalise` does."""
     return normalise(rgb_to_lab(rgb.float() / 255))
@@ -118,7 +110,7 @@ def lab_to_shown(lab: Tensor) -> Tensor:
 
 def from_network(lightness: Tensor, ab: Tensor) -> Tensor:
     """Turn lightness and ab in [-1, 1] into RGB in [0, 1] of that lightness; chroma may shrink."""
-    return lab_to_shown(denormalise(lightness, ab))
+    return lab_to_shown(torch.cat(((_float(lightness) + 1) * 50, _float(ab) * AB_RANGE), -3))
 
 
 def to_uint8(rgb: Tensor) -> Tensor:
@@ -193,12 +185,6 @@ def to_linear(rgb: Tensor) -> Tensor:
     """Take the sRGB curve off RGB in [0, 1]."""
     curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055).pow(2.4)
     return torch.where(rgb > 0.04045, curve, rgb / 12.92)
-
-
-def _encode(linear: Tensor) -> Tensor:
-    """Put the sRGB curve on; below zero it goes on as its line."""
-    curve = 1.055 * linear.clamp(min=0.0031308).pow(1 / 2.4) - 0.055
-    return torch.where(linear > 0.0031308, curve, linear * 12.92)
 
 
 def _cube_root(value: Tensor) -> Tensor:

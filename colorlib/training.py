@@ -233,8 +233,8 @@ def run(
     _refuse_sleepers(name, modules, frozen)
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
-    same = (fingerprint, define)
-    checkpoint = _Checkpoint(name, kept, optimizers, machine.device, folder, same)
+    told = (fingerprint, define)  # what else must be the same for a resume
+    checkpoint = _Checkpoint(name, kept, optimizers, machine.device, folder, told)
     history, progress = checkpoint.restore(steps, resume), _Progress(name, steps)
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     reports: list[dict[str, Tensor]] = []
@@ -243,7 +243,7 @@ def run(
         for group in groups if schedule else ():  # the starting rate is kept as torch keeps it
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(index)
         batch = batches.batch(index, machine.device) if batches is not None else None
-        reports.append(_detached(name, step(batch, index), machine.device))
+        reports.append(_detached(step(batch, index), machine.device))
         for key, mean in average.items():
             mean.update(modules[key])
         done, last = index + 1, index + 1 == steps
@@ -266,13 +266,10 @@ def run(
     return history
 
 
-def _detached(name: str, report: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
-    scalars = {key: torch.as_tensor(value, device=device) for key, value in report.items()}
-    for key, value in scalars.items():
-        if value.numel() != 1:
-            raise ValueError(f"{name}: loss '{key}' has shape {tuple(value.shape)}, not a number")
+def _detached(report: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
+    scalars = {k: torch.as_tensor(v, device=device).detach() for k, v in report.items()}
     # copies: the step may reuse the memory of what it returned
-    return {k: v.detach().reshape(()).to(torch.float32, copy=True) for k, v in scalars.items()}
+    return {k: v.reshape(()).to(torch.float32, copy=True) for k, v in scalars.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -320,11 +317,11 @@ class _Checkpoint:
     def __init__(
         self,
         name: str,
-        modules: dict[str, nn.Module],
-        optimizers: dict[str, Optimizer],
+        modules: dict,
+        optimizers: dict,
         device: torch.device,
-        folder: str | Path | None,
-        same: tuple[Any, ...],  # what else must be the same for a resume
+        folder: Any,
+        told: tuple,
     ) -> None:
         self.name, self.modules, self.optimizers = name, modules, optimizers
         self.device, self.saved_at, self.complained = device, time.monotonic(), False
@@ -332,8 +329,8 @@ class _Checkpoint:
         shapes = [[key, *value.shape] for state in states for key, value in state.items()]
         groups = [(type(o), g) for o in optimizers.values() for g in o.param_groups]
         kinds = [[kind.__name__, len(group["params"])] for kind, group in groups]
-        told = json.dumps([*same, device.type, shapes, kinds], default=_plain)
-        self.stem, digest = re.sub(r"[^\w.+-]", "_", name), files.sha(told.encode())[:8]
+        text = json.dumps([*told, device.type, shapes, kinds], default=_plain)
+        self.stem, digest = re.sub(r"[^\w.+-]", "_", name), files.sha(text.encode())[:8]
         self.path = None if folder is None else Path(folder) / f"{self.stem}.{digest}{ENDING}"
 
     def save(self, history: History) -> None:
@@ -460,11 +457,10 @@ class _Progress:
 
     def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.shown_at, self.handle = label, total, -math.inf, None
-        self.in_notebook = _in_notebook()
 
     def update(self, done: int, seconds: float) -> None:
         """Show the state after `done` steps, a few times a second at most."""
-        if self.in_notebook and (time.monotonic() - self.shown_at >= 0.4 or done == self.total):
+        if time.monotonic() - self.shown_at >= 0.4 and _in_notebook():
             self.shown_at = time.monotonic()
             left = files.duration(seconds / done * (self.total - done))
             self._show(f"{self.label}: step {done} of {self.total}, {left} left")
@@ -476,7 +472,7 @@ class _Progress:
         line = f"{self.label}: {done} steps in {whole} ({each} a step)"
         if history.resumed_at is not None:
             line += ", finished before" if history.resumed_at == done else ", resumed"
-        self._show(line) if self.in_notebook else _say(line)
+        self._show(line) if _in_notebook() else _say(line)
 
     def _show(self, text: str) -> None:
         from IPython.display import display

