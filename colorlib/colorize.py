@@ -1,9 +1,7 @@
 """`colorlib colorize`: photos in, photos out, with a model that a notebook's run has left.
 
-Where no run has left one, a small model that comes with the code paints (`models/`, with a card).
 A notebook that learns from one picture defines `fit_reference(reference, here, ...)`: it is trained
-here, once, or for every photo anew, if it asks for the photo's `lightness` too. A file of weights
-with a "target" in its header, as `thumbnail` makes it, can paint that one picture only.
+here, once, or for every photo anew, if it asks for the photo's `lightness` too.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from colorlib import color, files, machine, notebooks, pictures, training
 
 # where weights are looked for, best first; smoke trains nothing worth using
 PROFILES = ("paper", "overnight", "laptop", "local")
-MODELS = Path(__file__).parent / "models"  # small ones, committed with the code
+MODELS = Path(__file__).parent / "models"  # small ones, for where no run has left weights yet
 
 
 class ColorizeError(Exception):
@@ -41,11 +39,8 @@ def find_weights(name: str, row: str, insist: bool = True) -> Path:
     Unless we insist on the row, the committed model counts too, whatever row it is.
     """
     folders = [files.root() / "reports" / profile / name / "weights" for profile in PROFILES]
-    there = [
-        file
-        for folder in (*folders, MODELS / name)
-        for file in sorted(folder.glob("*.safetensors"))
-    ]
+    folders.append(MODELS / name)
+    there = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
     for file in there:
         if file.stem == row or (file.parent.parent == MODELS and not insist):
             return file
@@ -62,7 +57,6 @@ def load_model(notebook: ModuleType, name: str, file: Path, here: machine.Machin
         raise ColorizeError(f"{file}: weights of {whose}, not of {name}; give other --weights")
     try:
         model = notebook.load_model(file, here.device)
-        np.reshape(info.get("target", np.zeros(64)), (8, 8)).astype(float)
     except training.WeightsError:
         raise
     except Exception as error:  # a header may say anything, and mislead any network
@@ -73,13 +67,8 @@ def load_model(notebook: ModuleType, name: str, file: Path, here: machine.Machin
     return model, info
 
 
-def lightness_of(rgb: np.ndarray, here: machine.Machine) -> Tensor:
-    """Return the L* of a picture, uint8 (H, W, 3), as (1, 1, H, W) in 0..100 on the device."""
-    return color.lightness_of(rgb).to(here.device)
-
-
 def thumbnail(lightness: Tensor) -> list[list[int]]:
-    """Return the mean L* of 8 x 8 fields of a picture, (1, 1, H, W): enough to know it again."""
+    """Return the mean L* of 8 x 8 fields of a picture: in weights, the only one they can paint."""
     return F.adaptive_avg_pool2d(lightness, 8)[0, 0].round().int().tolist()
 
 
@@ -87,7 +76,7 @@ def colorize_picture(
     notebook: ModuleType, model: torch.nn.Module, rgb: np.ndarray, here: machine.Machine, **options
 ) -> np.ndarray:
     """Colour the lightness of one picture, uint8 (H, W, 3), whatever its size; uint8 again."""
-    lightness = lightness_of(rgb, here)
+    lightness = color.lightness_of(rgb).to(here.device)
     with here.autocast():
         painted = notebook.colorize(model, lightness, **options)
     return color.to_picture(painted)
@@ -120,7 +109,7 @@ def choose_painter(
         model_for = _trained(notebook, name, file, here, draws)
 
     def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
-        model = model_for(lightness_of(rgb, here))
+        model = model_for(color.lightness_of(rgb).to(here.device))
         return colorize_picture(notebook, model, rgb, here, **options, **version)
 
     return paint

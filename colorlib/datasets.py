@@ -6,7 +6,6 @@ Rows stand in the order training, validation, test: splits are views of the memo
 from __future__ import annotations
 
 import csv
-import difflib
 import json
 import os
 import re
@@ -136,12 +135,12 @@ def load(name: str, size: int, *, fit: str = "crop", count: int = 0, seed: int =
 
 def photo(name: str) -> np.ndarray:
     """Return an embedded photograph at its full size, uint8 (H, W, 3): "flowers/tff_rose-1"."""
-    return pictures.read_rgb(_photo_path(name))
+    return pictures.read_rgb(embedded() / f"{name}.jpg")
 
 
 def credit(name: str) -> str:
     """Return whom to credit for an embedded photograph: "Author, CC BY 2.0"."""
-    path = _photo_path(name)
+    path = embedded() / f"{name}.jpg"
     return credits_of(path.parent)[path.name]
 
 
@@ -205,11 +204,10 @@ def _load_folder(folder: Path, size: int, fit: str, count: int, seed: int) -> Pi
     if folder == embedded() / "pairs":
         chosen = [file.rpartition("_")[0] in CHOICES for file in found]
         roles, note = np.where(chosen, TRAIN | VALIDATION, TEST).astype(np.uint8), ""
-    names, known = [f"{name}/{file}" for file in found], credits_of(folder)
-    credits = {f"{name}/{file}": known[file] for file in found if file in known}
-    return PictureSet(
-        name, size, fit, pixels, names, digests, shapes, roles, credits, skipped, note
-    )
+    names, lines = [f"{name}/{file}" for file in found], credits_of(folder)
+    credits = {f"{name}/{file}": lines[file] for file in found if file in lines}
+    columns = (names, digests, shapes, roles, credits, skipped, note)
+    return PictureSet(name, size, fit, pixels, *columns)
 
 
 def _cached(name: str, *facts: object) -> tuple[np.ndarray, list[tuple], list[str]]:
@@ -235,12 +233,12 @@ def _read(
 
     def attempt(file: str) -> tuple | str:
         try:
-            pixels, shape = pictures.read_resized(paths[file], size, fit)
-            digest = files.sha(pictures.read_bytes(paths[file]), "sha1")
+            data = pictures.read_bytes(paths[file])
+            rgb, digest = pictures.decode(data, paths[file]), files.sha(data, "sha1")
         except PictureError as error:
             return f"{name}/{file}: {error.reason}"
         group = files.sha(places[file].encode(), "sha1") if file in places else digest
-        return file, digest, shape, group, pixels
+        return file, digest, rgb.shape[:2], group, pictures.resize(rgb, size, fit)
 
     with ThreadPoolExecutor(8) as pool:  # decoders and filters let other threads run
         look = {"desc": f"{name}: reading", "disable": None, "delay": 2, "leave": False}
@@ -280,13 +278,6 @@ def embedded() -> Path:
     return next((place for place in places if (place / "credits.tsv").is_file()), places[0])
 
 
-def _photo_path(name: str) -> Path:
-    path = embedded() / f"{name}.jpg"
-    if not path.is_file():
-        raise DatasetError(f"no embedded photograph is named '{name}'; look into {path.parent}")
-    return path
-
-
 def _places(name: str) -> list[Path]:
     """Return where a set or folder may lie, the first choice first."""
     root, place = files.data_root(), Path(name).expanduser()
@@ -303,12 +294,8 @@ def find_folder(name: str) -> Path:
         return fetch(name)
     for place in filter(Path.is_dir, _places(name)):
         return place
-    near = difflib.get_close_matches(name, KNOWN, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise DatasetError(
-        f"{name}: no such set or folder here or in {files.data_root()}; {hint}"
-        f"named sets are {', '.join(KNOWN)}"
-    )
+    here = f"no such set or folder here or in {files.data_root()}"
+    raise DatasetError(f"{name}: {here}; named sets are {', '.join(KNOWN)}")
 
 
 def _role(group: str) -> int:

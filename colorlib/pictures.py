@@ -20,10 +20,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", "
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no EPS: that starts Ghostscript
 WRITABLE = {".png": "PNG", ".jpg": "JPEG"}
 MAX_PIXELS = 120_000_000
-# A JPEG is decoded at 1/2, 1/4 or 1/8 only where this many times the wanted size remains:
-# Pillow calls the result of a Lanczos filter then indistinguishable from one on all pixels.
-DRAFT_MARGIN = 3
-
 # One limit, ours: above it files are refused, so Pillow's earlier warning says nothing new.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -38,19 +34,8 @@ class PictureError(Exception):
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
-    """Read a picture file as upright uint8 (H, W, 3), whatever its kind; of a film the first frame.
-
-    Transparency and colour profile are left aside.
-    """
-    return _decode(read_bytes(path), path)[0]
-
-
-def read_resized(
-    path: str | Path, size: int | tuple[int, int], fit: Fit = "crop"
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Read a picture at a size, faster than read and resize; return it and its own (H, W)."""
-    rgb, shape = _decode(read_bytes(path), path, enough=DRAFT_MARGIN * max(_sides(size)))
-    return resize(rgb, size, fit), shape
+    """Read a picture file as upright uint8 (H, W, 3); transparency and profile are left aside."""
+    return decode(read_bytes(path), path)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -65,6 +50,25 @@ def read_bytes(path: str | Path) -> bytes:
     if not data:
         raise PictureError(path, "is empty (0 bytes); fetch or export it again")
     return data
+
+
+def decode(data: bytes, path: str | Path) -> np.ndarray:
+    """Decode the bytes of a file to upright uint8 (H, W, 3), whatever its kind."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=READABLE)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        image.load()
+        return _to_rgb(_upright(image))
+    except UnidentifiedImageError:
+        raise PictureError(path, "is not a picture that can be read; save it as PNG") from None
+    except Image.DecompressionBombError:
+        limit = f"more than {MAX_PIXELS // 10**6} megapixels"
+        raise PictureError(path, f"has {limit}; make it smaller first") from None
+    except Exception as error:  # damaged bytes: the decoders raise almost anything
+        detail = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = f"cannot be decoded ({detail}); fetch it again or save it as 8-bit RGB"
+        raise PictureError(path, reason) from None
 
 
 def write(path: str | Path, rgb: np.ndarray) -> None:
@@ -86,7 +90,7 @@ def to_jpeg(data: bytes, width: int = 480, quality: int = 55, full_colour: bool 
 
     full_colour: colour at full resolution, for figures whose subject is colour.
     """
-    image = Image.fromarray(_decode(data, "picture")[0])
+    image = Image.fromarray(decode(data, "picture"))
     image.thumbnail((width, image.height), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     subsampling = 0 if full_colour else 2
@@ -133,34 +137,6 @@ def find(where: str | Path) -> list[Path]:
 def _looks_like_picture(path: Path, below: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(below).parts)
     return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()
-
-
-def _decode(data: bytes, path: str | Path, enough: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decode a picture of any mode to upright uint8 RGB; return it and its own (H, W).
-
-    enough: a JPEG may be decoded at 1/2, 1/4 or 1/8, if so many pixels remain on each side.
-    """
-    try:
-        image = Image.open(io.BytesIO(data), formats=READABLE)
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        if enough:
-            image.draft(image.mode, (enough, enough))
-        image.load()
-        upright = _upright(image)
-        rgb = _to_rgb(upright)
-    except UnidentifiedImageError:
-        raise PictureError(path, "is not a picture that can be read; save it as PNG") from None
-    except Image.DecompressionBombError:
-        limit = f"more than {MAX_PIXELS // 10**6} megapixels"
-        raise PictureError(path, f"has {limit}; make it smaller first") from None
-    except Exception as error:  # damaged bytes: the decoders raise almost anything
-        detail = " ".join(str(error).split())[:100] or type(error).__name__
-        reason = f"cannot be decoded ({detail}); fetch it again or save it as 8-bit RGB"
-        raise PictureError(path, reason) from None
-    turned = (upright.width > upright.height) != (image.width > image.height)
-    return rgb, (width, height) if turned else (height, width)
 
 
 def _upright(image: Image.Image) -> Image.Image:

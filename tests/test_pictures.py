@@ -98,17 +98,13 @@ def test_exif_orientation_is_turned_upright(tmp_path, suffix, orientation):
     exif[0x112] = orientation
     image.save(path, exif=exif, quality=95)
     assert distance(pictures.read_rgb(path), upright) < 5
-    resized, shape = pictures.read_resized(path, 8, "squash")
-    assert shape == (24, 40)
-    assert distance(resized, pictures.resize(upright, 8, "squash")) < 5
 
 
 def test_broken_exif_does_not_spoil_a_picture_of_a_cameras_size(tmp_path):
     image = Image.new("RGB", (4000, 3000), (10, 200, 30))
     image.save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
-    assert pictures.read_rgb(tmp_path / "a.jpg").shape == (3000, 4000, 3)
-    small, shape = pictures.read_resized(tmp_path / "a.jpg", 64)
-    assert shape == (3000, 4000) and np.abs(small.astype(int) - [10, 200, 30]).max() < 4
+    found = pictures.read_rgb(tmp_path / "a.jpg")
+    assert found.shape == (3000, 4000, 3) and distance(found, [10, 200, 30]) < 4
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
@@ -124,16 +120,6 @@ def test_first_frame_of_an_animation(tmp_path, suffix):
 def test_one_pixel_wide_and_under_a_wrong_suffix(tmp_path, shape):
     Image.fromarray(noise(*shape)).save(tmp_path / "a.jpg", "PNG")
     assert np.array_equal(pictures.read_rgb(tmp_path / "a.jpg"), noise(*shape))
-    for fit in ("crop", "squash"):
-        assert pictures.read_resized(tmp_path / "a.jpg", 8, fit)[0].shape == (8, 8, 3)
-
-
-def test_reduced_decoding_does_not_change_the_picture(tmp_path):
-    photo = np.kron(smooth(64, 80), np.ones((10, 10, 1), np.uint8))
-    Image.fromarray(photo).save(tmp_path / "a.jpg", quality=95, subsampling=0)
-    quick, _ = pictures.read_resized(tmp_path / "a.jpg", 32)
-    exact = pictures.resize(pictures.read_rgb(tmp_path / "a.jpg"), 32)
-    assert np.abs(quick.astype(int) - exact).max() <= 3
 
 
 def saved(mode: str, kind: str) -> Callable:
@@ -163,10 +149,9 @@ def bomb(side: int) -> Callable:
 def test_what_is_no_picture_is_said_in_a_line(tmp_path, make, words):
     path = tmp_path / "a.jpg"
     make(path)
-    for read in (pictures.read_rgb, lambda path: pictures.read_resized(path, 8)):
-        with pytest.raises(PictureError, match=words) as error:
-            read(path)
-        assert str(path) in one_line(error)
+    with pytest.raises(PictureError, match=words) as error:
+        pictures.read_rgb(path)
+    assert str(path) in one_line(error)
 
 
 @settings(max_examples=60, deadline=None)
