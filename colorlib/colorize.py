@@ -98,9 +98,8 @@ def choose_painter(
         "learns from one picture: say --reference PICTURE, a photo in colour that looks like yours "
         "(or give --weights)": learns and not given and not reference,
     }
-    for words, applies in refusals.items():
-        if applies:
-            raise ColorizeError(f"{name} {words}")
+    if wrong := [words for words, applies in refusals.items() if applies]:
+        raise ColorizeError(f"{name} {wrong[0]}")
     here, options = machine.prepare(device), {"side": side} if side else {}
     if learns and not given:
         model_for = _learned(notebook, name, reference, here, options)
@@ -146,9 +145,8 @@ def _learned(
     fit = functools.partial(notebook.fit_reference, pictures.read_rgb(reference), here, **given)
     once = functools.cache(fit)
     anew = "lightness" in known
-    times = "for each photo" if anew else "once"
-    takes = getattr(notebook, "FIT_TAKES", "some minutes")
-    click.echo(f"{name} learns the colours of {Path(reference).name} {times}: {takes}", err=True)
+    when = f"{'for each photo' if anew else 'once'}: {getattr(notebook, 'FIT_TAKES', 'minutes')}"
+    click.echo(f"{name} learns the colours of {Path(reference).name} {when}", err=True)
     return lambda lightness: fit(lightness=lightness) if anew else once()
 
 

@@ -213,23 +213,19 @@ def _load_folder(folder: Path, size: int, fit: str, count: int, seed: int) -> Pi
 def _cached(name: str, *facts: object) -> tuple[np.ndarray, list[tuple], list[str]]:
     """Read the pictures, or map into memory what an earlier call has read."""
     cache = files.data_root() / "cache"
-    try:
+    try:  # identity stands for what is ignored: names, places, sizes and times
         memory = joblib.Memory(cache, mmap_mode="r", verbose=0)
         return memory.cache(_read, ignore=["paths", "places"])(name, *facts)
     except (OSError, KeyError) as error:
-        mend = "free some space, or name another folder with COLORLIB_DATA"
-        trouble = f"{cache} cannot be used ({error}), so the pictures are kept in memory"
-        warnings.warn(f"{name}: {trouble}; {mend}", stacklevel=2)
+        trouble = f"{name}: {cache} cannot be used ({error}), so the pictures are kept in memory"
+        warnings.warn(f"{trouble}; name another folder with COLORLIB_DATA", stacklevel=2)
         return _read(name, *facts)
 
 
 def _read(
     name: str, size: int, fit: str, identity: str, paths: dict[str, Path], places: dict[str, str]
 ) -> tuple[np.ndarray, list[tuple], list[str]]:
-    """Return pixels in the order of the splits, (file, digest, shape, group) of each, what is bad.
-
-    identity stands for the paths and places, which the cache ignores.
-    """
+    """Return pixels in the order of the splits, (file, digest, shape, group) of each, bad files."""
 
     def attempt(file: str) -> tuple | str:
         try:
@@ -257,8 +253,7 @@ def _join(parts: list[PictureSet]) -> PictureSet:
     names = [part.name for part in parts]
     if len(set(names)) < len(names):
         raise DatasetError(f"{','.join(names)}: two sets of one name; rename one of the folders")
-    roles = range(1, TRAIN + VALIDATION + TEST + 1)
-    pieces = [part.subset(part.roles == role) for role in roles for part in parts]
+    pieces = [part.subset(part.roles == role) for role in range(1, 8) for part in parts]
     columns = {key: [one for piece in pieces for one in getattr(piece, key)] for key in COLUMNS}
     return replace(
         parts[0],

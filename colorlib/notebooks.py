@@ -72,7 +72,7 @@ def cells(file: Path) -> list[dict[str, Any]]:
     try:
         return [
             {**cell, "source": "".join(cell["source"]), "tags": cell["metadata"].get("tags", [])}
-            for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]
+            for cell in files.read_json(file, strict=True)["cells"]
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotebookError(f"{file}: not a readable notebook ({error!r})") from error
@@ -112,8 +112,7 @@ def load(name: str) -> ModuleType:
     compiler = codeop.Compile()  # like Jupyter: a `from __future__` holds for the cells after it
     for number, cell in enumerate(cells(file), 1):
         if "define" in cell["tags"]:
-            # tracebacks and `inspect` show the notebook's own lines; without a modification time
-            # linecache keeps them, as for a module in a zip file
+            # by linecache tracebacks and `inspect` show the notebook's own lines
             source, where = cell["source"] + "\n", f"{file}, cell {number}"
             linecache.cache[where] = (len(source), None, source.splitlines(True), where)
             exec(compiler(source, where, "exec"), module.__dict__)
@@ -133,8 +132,8 @@ def parameters(name: str) -> dict[str, Parameter]:
             default = _checked(ast.literal_eval(node.value), kind)
             found[ast.unparse(node.target)] = Parameter(kind, default)
     except (SyntaxError, ValueError) as error:
-        mend = "write `name: type = literal  # help`"
-        raise NotebookError(f"{path(name)}, parameters cell: {error}; {mend}") from error
+        what = f"parameters cell: {error}; write `name: type = literal  # help`"
+        raise NotebookError(f"{path(name)}, {what}") from error
     return found
 
 
@@ -225,15 +224,12 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     """Read `name: value` lines; {} where there is no such file."""
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        values = yaml.load(file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return dict(values or {})
-    except FileNotFoundError:
-        return {}
-    except (TypeError, ValueError):
-        raise ParameterError(f"{file}: must hold `name: value` lines") from None
-    except (OSError, yaml.YAMLError) as error:
-        raise ParameterError(f"{file}: {' '.join(str(error).split())}") from error
+        return dict(yaml.load(file.read_bytes(), loader) or {}) if file.exists() else {}
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise ParameterError(f"{file}: must hold `name: value` lines ({why})") from None
 
 
 def report_dir(name: str, value: str) -> Path:

@@ -80,9 +80,7 @@ def load(
 def check_reference(name: str, reference: np.ndarray) -> None:
     """Refuse a reference that has no colours to give."""
     if _is_grey(reference):
-        raise ParameterError(
-            f"{name}: the reference is grey, it has no colours to give; take a coloured one"
-        )
+        raise ParameterError(f"{name}: the reference is grey; take one with colours to give")
 
 
 def credit_of(pairs: Iterable[Pair]) -> str:

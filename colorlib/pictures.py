@@ -7,14 +7,11 @@ import io
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colorlib import files
-
-Fit = Literal["crop", "squash", "keep"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no EPS: that starts Ghostscript
@@ -98,7 +95,7 @@ def to_jpeg(data: bytes, width: int = 480, quality: int = 55, full_colour: bool 
     return stream.getvalue()
 
 
-def resize(rgb: np.ndarray, size: int | tuple[int, int], fit: Fit = "crop") -> np.ndarray:
+def resize(rgb: np.ndarray, size: int | tuple[int, int], fit: str = "crop") -> np.ndarray:
     """Resize uint8 (H, W, 3) with a Lanczos filter to size: a side, or (height, width).
 
     crop: scaled to cover the size, the middle kept; squash: both sides to the size, the shape
