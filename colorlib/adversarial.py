@@ -53,15 +53,12 @@ _LOSSES = {
     # Arjovsky et al.: the difference of the means, a distance; hence no half
     "wgan": AdversarialLoss(torch.neg, lambda s: s, torch.neg, 1.0),
 }
-KINDS = tuple(_LOSSES)
 # Layers that see everything or make pictures larger: the count below would be wrong
 NOT_IN_A_STACK = (nn.Linear, nn.ConvTranspose2d, nn.Upsample, nn.AdaptiveAvgPool2d)
 
 
 def loss(kind: str) -> AdversarialLoss:
     """Return an objective: gan (-log D), gan_saturating (log(1 - D)), lsgan or wgan."""
-    if kind not in _LOSSES:
-        raise ValueError(f"adversarial loss {kind!r}: must be one of {', '.join(KINDS)}")
     return _LOSSES[kind]
 
 
@@ -92,7 +89,7 @@ def gradient_penalty(
 def receptive_field(module: nn.Module) -> int:
     """Return how many input pixels a side one output of a stack of convolutions sees.
 
-    Counts square Conv2d and pooling layers in their order of registration, however nested; so it
+    Counts Conv2d and pooling layers in their order of registration, however nested; so it
     is for plain stacks: branches that run side by side would be counted one after the other.
     """
     field, stride = 1, 1
@@ -100,11 +97,10 @@ def receptive_field(module: nn.Module) -> int:
         if isinstance(layer, NOT_IN_A_STACK):
             raise ValueError(f"receptive_field: {type(layer).__name__} is not for a plain stack")
         if isinstance(layer, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)):
-            sizes = [getattr(layer, name, 1) for name in ("kernel_size", "stride", "dilation")]
-            down, across = np.transpose([np.broadcast_to(size, 2) for size in sizes]).tolist()
-            if down != across:
-                raise ValueError(f"receptive_field: {layer} is not square")
-            kernel, step, dilation = down
+            kernel, step, dilation = (  # each a number, or one for either direction
+                int(np.max(getattr(layer, name, 1)))
+                for name in ("kernel_size", "stride", "dilation")
+            )
             field += dilation * (kernel - 1) * stride
             stride *= step
     return field

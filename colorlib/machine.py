@@ -20,11 +20,10 @@ import psutil
 import torch
 from torch import nn
 
-# Precision "auto" by kind of model. A fixed rule, not a timing at run time, so that a run repeats.
-# Measured for fastai's DynamicUnet(resnet18) on two cores with avx512_bf16: bf16 and channels_last
-# take a step from 1.24 s to 0.54 s (64 px, batch 16). Small models stay in float32, to be safe.
+# Precision "auto" by kind of model: a fixed rule, so that a run repeats. Measured on two cores with
+# avx512_bf16: bf16 and channels_last take a step of fastai's DynamicUnet(resnet18) from 1.24 s to
+# 0.54 s (64 px, batch 16). Small models stay in float32, to be safe.
 RULES = {"unet": torch.bfloat16, "small": None}
-PRECISIONS = ("auto", "fp32", "bf16")
 MOST_THREADS = 8
 PACKAGES = ("torch", "torchvision", "fastai", "numpy", "scikit-image", "papermill")
 
@@ -32,7 +31,7 @@ _stand_ins: list[torch.library.Library] = []  # the schemas vanish when their Li
 
 
 class MachineError(Exception):
-    """A device or precision that this machine cannot give; one line."""
+    """A device or a number of threads that this machine cannot give; one line."""
 
 
 def guard_torchvision() -> bool:
@@ -101,8 +100,6 @@ def prepare(
         seed: 0 to 2^32 - 1, for random, numpy and torch.
         threads: 0 takes COLORLIB_THREADS, else the physical cores this process may use, at most 8.
     """
-    if precision not in PRECISIONS:
-        raise MachineError(f"precision {precision!r}: must be one of {', '.join(PRECISIONS)}")
     chosen = _device(device)
     if chosen.index is not None and chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # else "cuda" alone would still mean the first one

@@ -1,8 +1,6 @@
 """One protocol for every notebook: how close a coloured picture is to the true one, and how sure.
 
-Pictures are uint8 RGB arrays (N, H, W, 3), memory maps too: they are read in chunks. Every score
-is one number per picture, then the mean over pictures. PSNR is cut at 100 dB, so that means and
-JSON stay finite.
+Pictures are uint8 RGB arrays (N, H, W, 3), memory maps too: they are read in chunks.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from . import color
 from .files import FLOORS
 
 GREY_CHROMA = 2.0  # a picture whose mean chroma is below this is a grey one: nothing to colour
-HIGHEST_PSNR = 100.0
+HIGHEST_PSNR = 100.0  # dB, so that means and JSON stay finite
 SMALLEST_SIDE = 11  # px, of the window of SSIM
 CHUNK_PIXELS = 2**18  # of one chunk: four pictures of 256 px
 RESAMPLES = 2000

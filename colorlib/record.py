@@ -6,12 +6,10 @@ metrics.json repeats; times, dates and whatever else does not, stand in run.json
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -63,10 +61,8 @@ def write(
     Args:
         data: "name", "train", "test", "excluded_grey"; what else it holds goes to run.json.
         results: row -> scores as `metrics.evaluate` returns them; {} if there are no test pictures.
-        claims: rows of `evidence.judge`; questions: rows of `evidence.questions`.
+        claims, questions: rows of `evidence.judge` and `evidence.questions`.
         studies: study -> what its table needs; those that another run made are left out.
-        seconds: what -> wall-clock seconds.
-        weights_origin: where pretrained weights came from, or "trained here".
         measures: name -> evidence that no study holds.
         extra: plain data for run.json.
     """
@@ -82,7 +78,7 @@ def write(
         "questions": questions or [],
         "studies": {name: {"origin": origin(profile), **study} for name, study in own.items()},
     }
-    check_metrics(metrics := _plain(metrics))
+    check_metrics(metrics)
     run = {
         **about,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -106,7 +102,7 @@ def write(
     folder = Path(report_dir)
     try:
         files.write_json(folder / "run.json", _plain(run))
-        files.write_json(folder / "metrics.json", metrics)
+        files.write_json(folder / "metrics.json", _plain(metrics))
     except OSError as problem:
         reason = problem.strerror or problem
         raise RecordError(f"{folder}: cannot write the record ({reason}); run it again") from None
@@ -160,25 +156,13 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     import jsonschema
 
     validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text("utf-8")))
-    problems = [f"{found.json_path}: {found.message}" for found in validator.iter_errors(metrics)]
-    if problems := [*problems, *_not_finite("$", metrics)]:
-        raise RecordError("; ".join(problems))
-
-
-def _not_finite(where: str, value: Any) -> Iterator[str]:
-    """Name every number that JSON cannot hold."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _not_finite(f"{where}.{key}", item)
-    elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from _not_finite(f"{where}[{place}]", item)
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{where} is {value}"
+    found = validator.iter_errors(_plain(metrics))
+    if problems := "; ".join(f"{each.json_path}: {each.message}" for each in found):
+        raise RecordError(problems)
 
 
 def _plain(value: Any) -> Any:
-    """Turn tuples, paths and the numbers of numpy and torch into what JSON knows."""
+    """Turn tuples, paths and numbers of numpy and torch into what JSON knows; NaN into None."""
 
     def known(item: Any) -> Any:
         if isinstance(item, os.PathLike):
@@ -187,16 +171,15 @@ def _plain(value: Any) -> Any:
             return item.tolist()
         raise RecordError(f"{item!r} is a {type(item).__name__}, not plain data")
 
-    return json.loads(json.dumps(value, default=known))
+    return json.loads(json.dumps(value, default=known), parse_constant=lambda not_finite: None)
 
 
 def _git_state(folder: Path) -> dict[str, Any]:
     """Return the commit of the project and whether it was changed since; "none" outside git."""
     try:
-        top = files.git(folder, "rev-parse", "--show-toplevel")
+        top, commit = files.git(folder, "rev-parse", "--show-toplevel", "HEAD").splitlines()
         if Path(top).resolve() != folder.resolve():  # somebody else's repository around us
             return {"commit": "none", "dirty": False}
-        commit = files.git(folder, "rev-parse", "HEAD")
         changed = files.git(folder, "status", "--porcelain", "--", ".", ":(exclude)reports")
     except (OSError, subprocess.SubprocessError):
         return {"commit": "none", "dirty": False}

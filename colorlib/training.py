@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,13 +26,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from colorlib import color, files
+from colorlib.datasets import PictureSet
 from colorlib.machine import Machine
 
-if TYPE_CHECKING:
-    from colorlib.datasets import PictureSet
-
 ENDING = ".checkpoint.pth"
-Step = Callable[[Any, int], dict[str, Tensor]]
 
 
 class NonFiniteLoss(Exception):
@@ -119,18 +116,14 @@ class History:
         return {**asdict(self), "steps": self.steps[kept], "losses": losses}
 
     def _add(self, reports: list[dict[str, Tensor]]) -> None:
-        """Fetch the losses of several steps with one transfer; refuse what is not finite."""
-        flat = [value for report in reports for value in report.values()]
-        values = iter(torch.stack(flat).tolist() if flat else [])
+        """Fetch the losses of several steps; refuse what is not finite."""
         for report in reports:
             done = len(self.steps) + 1
-            for key in report:
-                value = next(values)
-                if not math.isfinite(value):
+            for key in self.losses | report:
+                value = report[key].item() if key in report else math.nan
+                if key in report and not math.isfinite(value):
                     raise NonFiniteLoss(f"{self.name}: the loss '{key}' is {value} at step {done}")
                 self.losses.setdefault(key, [math.nan] * len(self.steps)).append(value)
-            for key in self.losses.keys() - report.keys():
-                self.losses[key].append(math.nan)
             self.steps.append(done)
 
 
@@ -198,7 +191,7 @@ def _refuse_sleepers(name: str, modules: dict[str, nn.Module], frozen: Collectio
 
 def run(
     name: str,
-    step: Step,
+    step: Callable[[Any, int], dict[str, Tensor]],
     *,
     batches: Any,
     steps: int,
@@ -225,8 +218,8 @@ def run(
         average: moving averages of some modules, by the modules' names.
         frozen: beginnings of names ("net.encoder") whose batch norms are in eval mode on purpose.
         folder: where the checkpoint lives; None keeps none.
-        fingerprint: whatever changes the result: settings and data (and `steps`, if the schedule
-            depends on it). With `define`, the hash of the code, it tells runs apart.
+        fingerprint, define: settings, data (and `steps`, if the schedule depends on it) and the
+            hash of the code: they tell runs apart.
         validate: `validate(steps_done)`, every so many steps and after the last one.
         schedule: `schedule(index)`, the factor on every starting learning rate at that step.
     """
@@ -234,7 +227,7 @@ def run(
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
     told = (fingerprint, define)  # what else must be the same for a resume
-    checkpoint = _Checkpoint(name, kept, optimizers, machine.device, folder, told)
+    checkpoint = _Checkpoint(name, kept, optimizers, machine, folder, told)
     history, progress = checkpoint.restore(steps, resume), _Progress(name, steps)
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     reports: list[dict[str, Tensor]] = []
@@ -315,21 +308,15 @@ class _Checkpoint:
     setting touches nothing that was trained before, and a corrected one finds its own again."""
 
     def __init__(
-        self,
-        name: str,
-        modules: dict,
-        optimizers: dict,
-        device: torch.device,
-        folder: Any,
-        told: tuple,
+        self, name: str, modules: dict, optimizers: dict, here: Machine, folder: Any, told: tuple
     ) -> None:
         self.name, self.modules, self.optimizers = name, modules, optimizers
-        self.device, self.saved_at, self.complained = device, time.monotonic(), False
+        self.device, self.saved_at, self.complained = here.device, time.monotonic(), False
         states = [module.state_dict() for module in modules.values()]
         shapes = [[key, *value.shape] for state in states for key, value in state.items()]
         groups = [(type(o), g) for o in optimizers.values() for g in o.param_groups]
         kinds = [[kind.__name__, len(group["params"])] for kind, group in groups]
-        text = json.dumps([*told, device.type, shapes, kinds], default=_plain)
+        text = json.dumps([*told, here.device.type, shapes, kinds], default=_plain)
         self.stem, digest = re.sub(r"[^\w.+-]", "_", name), files.sha(text.encode())[:8]
         self.path = None if folder is None else Path(folder) / f"{self.stem}.{digest}{ENDING}"
 

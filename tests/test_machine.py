@@ -103,7 +103,6 @@ def test_a_numbered_gpu_becomes_the_current_one(monkeypatch):
         ({"device": "cuda:99"}, "cuda:99"),
         ({"device": "toaster"}, "must be auto, cpu, cuda or cuda:0"),
         ({"device": "mps"}, "must be auto, cpu, cuda or cuda:0"),
-        ({"precision": "fp8"}, "must be one of auto, fp32, bf16"),
     ],
 )
 def test_bad_choices_are_one_line(arguments, words):

@@ -79,7 +79,7 @@ BAD = [  # where, what stands there instead, what is said
     ("results.grey_floor", ABSENT, "'grey_floor' is a required"),
     ("results.mean_ab", ABSENT, "'mean_ab' is a required"),
     ("results.unet.ci95.ssim", ABSENT, "results.unet.ci95: 'ssim' is a required"),
-    ("results.unet.psnr", math.nan, "results.unet.psnr is nan"),
+    ("results.unet.psnr", math.nan, "results.unet.psnr: None is not of type 'number'"),
     ("results.unet.psnr", "21", "results.unet.psnr: '21' is not of type 'number'"),
     ("results.unet.n", 0, "results.unet.n: 0 is less than"),
     ("claims.0.verdict", "held", "'held' is not one of"),
@@ -96,7 +96,7 @@ BAD = [  # where, what stands there instead, what is said
     ("seconds", 3.0, "'seconds' was unexpected"),
     ("studies", ABSENT, "'studies' is a required"),
     ("studies.a", {"origin": "me"}, "studies.a.origin: 'me' is not of type"),
-    ("studies.lab_or_rgb.curve", [1.0, math.inf], r"curve\[1\] is inf"),
+    ("studies.lab_or_rgb.variants", {"a": {"psnr_paired": {"mean": math.inf}}}, "mean: None is"),
 ]
 
 
