@@ -70,7 +70,7 @@ def pictures(page: BeautifulSoup) -> list[tuple[str, str]]:
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
-    for name in ("01_one", "02_two", "03_flowers"):
+    for name in ("01_one", "02_two", "03_flowers", "studies/02_two", "studies/03_flowers"):
         tiny.write(tmp_path, name, "# Flowers", 'MAIN_ROW: str = "ours"')
     return tmp_path
 
@@ -122,47 +122,25 @@ def test_a_picture_without_alt_text_fails(root, cell, outputs):
     assert not (folder / "index.html").exists()
 
 
-def test_nothing_is_asked_of_any_server(root):
-    bad = "<script src='https://a.example/x.js'></script><script>x()</script>"
-    output = displayed(html=f"{bad}<b onclick='x()'>kept</b>")
+def test_nothing_is_asked_of_any_server_and_only_a_slider_has_a_script(root):
+    slider = """<div class="slider"><img alt="A frame" src="data:image/png;base64,AA=="/>
+    <input oninput="show(this)" type="range"/><script>const frames = ["a"] && 1 < 2;</script>
+    </div><script src="https://a.example/x.js"></script><script>other()</script>"""
     equation = "$$\\mathbb{E}_x[\\log D(x)] \\tag{2}$$ and $x_i$"
     cell = f"# T\n\n{equation}\n\n[a paper](https://b.example)"
-    page = read(pages.render(report(root, cell, outputs=[output])))
-    assert not page.find_all(["script", "link", "iframe"])
-    assert page.b.attrs == {} and page.b.string == "kept"
+    page = read(pages.render(report(root, cell, outputs=[displayed(html=slider)])))
+    assert [s.string for s in page.find_all("script")] == ['const frames = ["a"] && 1 < 2;']
+    assert page.find("input")["oninput"] == "show(this)" and not page.find_all(["link", "iframe"])
     assert len(page.find_all("math")) == 2 and page.find(class_="equation").span.string == "(2)"
     assert "https://b.example" in links(page)
     policy = page.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
     assert "default-src 'none'" in policy and "http" not in policy
 
 
-def test_a_slider_keeps_its_script_and_nothing_else_does(root):
-    slider = """<div class="slider"><img alt="A frame" src="data:image/png;base64,AA=="/>
-    <input oninput="show(this)" type="range"/><script>const frames = ["a"] && 1 < 2;</script>
-    <script src="elsewhere.js"></script></div><script>other()</script>"""
-    page = read(pages.render(report(root, "# T", outputs=[displayed(html=slider)])))
-    assert [s.string for s in page.find_all("script")] == ['const frames = ["a"] && 1 < 2;']
-    assert page.find("input")["oninput"] == "show(this)"
-
-
-@pytest.mark.parametrize(
-    "cell",
-    [
-        "![words](https://a.example/i.png)",
-        "![words](//a.example/i.png)",
-        '<object data="http://a.example"></object>',
-        '<link href="//a.example/a.css">',
-    ],
-)
-def test_what_would_be_fetched_fails(root, cell):
-    with pytest.raises(pages.PageError, match="would be fetched from the network"):
-        pages.render(report(root, f"# T\n\n{cell}"))
-
-
 def test_links_are_mended_for_the_report_s_place(root):
     (root / "data").mkdir()
     (root / "data" / "README.md").write_text("data")
-    (root / "notebooks" / "studies").mkdir()
+    tiny.write(root, "06_six", "# Six")
     text = "[six](06_six.ipynb#results) [more](studies/03_flowers.ipynb) [one](01_one.ipynb)"
     text += "[data](../data/README.md) [x](#t) [gone](nowhere.md)"
     pages.render(report(root, "# One", name="01_one", profile="overnight"))
@@ -201,17 +179,9 @@ def test_the_paper_s_own_code_stands_open(root):
     assert opened == [True, False, True, False, True, True]  # the last is show()
 
 
-def test_a_broken_notebook_is_one_line(root):
-    folder = report(root, "# T")
-    (folder / "notebook.ipynb").write_text("{")
-    with pytest.raises(pages.PageError, match="not a readable notebook"):
-        pages.render(folder)
-
-
 PRINTED = (
     r"\arg\min_G \max_D \mathcal{L}(G, D)",
     r"\begin{aligned} a &= b \\ c &= d \end{aligned}",
-    r"\operatorname{SSIM}(x, y)",
     r"\lVert y - \hat{y} \rVert_F^2 \le 1",
 )
 
@@ -241,9 +211,10 @@ def test_any_equation_stays_readable(latex):
 def test_the_index_has_a_card_for_each_paper_and_a_link_for_each_run(root):
     flowers = {"metrics": tiny.METRICS, "outputs": [figure("curves", "A loss"), figure()]}
     places = ["overnight/03_flowers", "laptop/03_flowers", "overnight/studies/03_flowers"]
-    for place in (*places, "smoke/03_flowers", "local/03_flowers", "laptop/.04_x.partial"):
+    for place in (*places, "smoke/03_flowers", "local/03_flowers"):
         profile, _, name = place.partition("/")
         pages.render(report(root, f"# {profile}", name=name, profile=profile, **flowers))
+    tiny.keep(root / "reports/laptop/.04_x.partial/index.html", "")
     pages.render(report(root, "# One", name="01_one", metrics=tiny.METRICS))
     page = read(pages.render_index(root / "reports"))
     folders = [*["laptop/01_one"] * 2, *[places[0]] * 2, *places]  # picture, title, runs
@@ -255,29 +226,13 @@ def test_the_index_has_a_card_for_each_paper_and_a_link_for_each_run(root):
     assert runs[2].startswith("Overnight studies") and runs[1].endswith("· 2025-03-04")
 
 
-def test_a_page_leads_to_its_neighbours_and_its_other_runs(root):
-    for name in ("01_one", "02_two", "03_flowers"):
-        pages.render(report(root, f"# {name}", name=name, metrics=tiny.METRICS))
+def test_a_page_leads_to_its_other_runs(root):
+    pages.render(report(root, "# 02", name="02_two", metrics=tiny.METRICS))
     pages.render(report(root, "# S", name="studies/02_two", profile="paper", metrics={}))
-    for name in ("02_two", ".02_two.partial"):  # a run is rendered before it has its own folder
-        if name.startswith("."):
-            (root / "reports/laptop/02_two").rename(root / "reports/laptop" / name)
-        page = read(pages.render(root / "reports/laptop" / name))
-        rel = {link["rel"][0]: link["href"] for link in page.find_all("a", rel=True)}
-        one, three = (f"../{other}/index.html" for other in ("01_one", "03_flowers"))
-        assert rel == {"prev": one, "next": three}
-        assert "../../paper/studies/02_two/index.html" in links(page)
+    (root / "reports/laptop/02_two").rename(root / "reports/laptop/.02_two.partial")
+    page = read(pages.render(root / "reports/laptop/.02_two.partial"))  # before it is whole
+    assert "../../paper/studies/02_two/index.html" in links(page)
 
 
 def test_an_empty_index_says_how_to_fill_it(root):
     assert "colorlib run" in read(pages.render_index(root / "reports")).get_text()
-
-
-def test_a_grid_that_is_a_strip_leaves_the_card_to_another_figure(root):
-    low, other = figure("grid", "One pair"), figure("scales", "Every scale")
-    flowers = report(root, "# Flowers", outputs=[low, other], metrics=tiny.METRICS)
-    for name, size in (("grid", (100, 20)), ("scales", (100, 40))):
-        (flowers / f"figures/{name}.png").write_bytes(png(*size))
-    pages.render(flowers)
-    ((_, alt),) = pictures(read(pages.render_index(root / "reports")))
-    assert alt == "Every scale"

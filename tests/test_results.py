@@ -131,8 +131,9 @@ def test_a_headline_is_the_main_row_beside_the_paper(tmp_path, monkeypatch):
         ({"A rival": {"psnr": 9.0}, "Ours": {"psnr": 3.0}}, "PSNR 21.00 dB, the paper 3.00 dB"),
     ):
         assert results.headline({**metrics, "paper": paper}) == begin + told
-    assert results.headline({**metrics, "notebook": "07"}) == "2 ways on the same pictures"
     assert results.headline({**metrics, "results": {}}) == results.headline({}) == ""
+    tiny.write(tmp_path, "01_good", "print(1)")
+    assert results.headline(metrics) == "2 ways on the same pictures"
 
 
 def test_readme_s_tables_stand_between_their_marks(reports):

@@ -30,15 +30,19 @@ from colorlib.batch.report import neutral_places, scrub, shrink
 PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
 PICTURE = io.BytesIO()
 Image.new("RGB", (8, 8), "green").save(PICTURE, "PNG")
-GOOD = f"""
-import json, os, sys, tempfile
+RECORD = f"""
+import json
 from pathlib import Path
-print(report_dir, os.getcwd(), Path.home(), tempfile.gettempdir(), sys.prefix)
-print(os.environ.get("COLORLIB_THREADS"), rate, studies)
-Path(report_dir, "metrics.json").write_text({json.dumps(json.dumps(tiny.METRICS))})
-run = {{"date": "2025-01-02T03:04:05+00:00", "place": report_dir, "memory_mib": {{"host": 512.0}}}}
+metrics = {json.dumps(tiny.METRICS)!r}.replace("smoke", profile)
+Path(report_dir, "metrics.json").write_text(metrics)
+run = {{"date": "2025-01-02T03:04:05+00:00", "place": report_dir}}
 run["parameters"] = {{"report_dir": report_dir}}
 Path(report_dir, "run.json").write_text(json.dumps(run))
+"""
+GOOD = """
+import os, sys, tempfile
+print(report_dir, os.getcwd(), Path.home(), tempfile.gettempdir(), sys.prefix)
+print(os.environ.get("COLORLIB_THREADS"), rate, studies)
 Path(report_dir, "first.checkpoint.safetensors").write_text("a checkpoint")
 """
 SHOWN = f"""
@@ -47,6 +51,8 @@ from IPython.display import display
 data = {{"image/png": {json.dumps(base64.b64encode(PICTURE.getvalue()).decode())}}}
 display(data, raw=True, metadata={{"image/png": {{"alt": "one", "file": "figures/a.png"}}}})
 display(data, raw=True, metadata={{"image/png": {{"alt": "two"}}}})
+Path(report_dir, "figures").mkdir()
+size = Path(report_dir, "figures", "a.png").write_bytes(base64.b64decode(data["image/png"]))
 """
 PATIENT = """
 import os, time
@@ -77,9 +83,6 @@ def printed(report: Path) -> str:
     return "".join("".join(output.get("text", "")) for output in outputs)
 
 
-# --- with kernels -------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory):
     """Three notebooks run together: one good, one wrong, one whose kernel dies."""
@@ -87,7 +90,7 @@ def batch(tmp_path_factory):
         root = use(tmp_path_factory.mktemp("project").resolve(), patch)
         patch.setenv("COLORLIB_THREADS", "")
         patch.setattr(machine, "physical_cores", lambda: 6)
-        tiny.write(root, "01_good", "# Good", PARAMETERS, 'MAIN_ROW = "ours"', GOOD, SHOWN)
+        tiny.write(root, "01_good", "# Good", PARAMETERS, 'MAIN_ROW = "ours"', RECORD, GOOD, SHOWN)
         tiny.write(root, "02_wrong", "# Wrong", PARAMETERS, "## Training", "[][1]")
         tiny.write(root, "03_dies", "# Dies", PARAMETERS, "## Model", "import os; os._exit(9)")
         (root / "notebooks/params/smoke").mkdir(parents=True)
@@ -108,13 +111,20 @@ def test_a_finished_run_is_a_whole_report(batch):
     root, _ = batch
     report = root / "reports/smoke/01_good"
     names = {path.name for path in report.iterdir()}
-    assert names == {"notebook.ipynb", "index.html", "metrics.json", "run.json", stamps.STAMP}
+    assert names == {
+        "notebook.ipynb",
+        "index.html",
+        "metrics.json",
+        "run.json",
+        "figures",
+        stamps.STAMP,
+    }
     assert json.loads((report / "metrics.json").read_text()) == tiny.METRICS
     run = json.loads((report / "run.json").read_text())
     assert run["wall_seconds"] > 0 and run["parameters"] == {"report_dir": ""}
     assert "3 0.002 ['a']" in printed(report)  # threads were divided, the profile's values hold
     left = {path.name for path in report.parent.iterdir()}
-    assert left == {"01_good", ".02_wrong.partial", ".03_dies.partial"}
+    assert {name.split(".")[1] for name in left - {"01_good"}} == {"02_wrong", "03_dies"}
 
 
 def test_no_path_of_this_machine_stays(batch):
@@ -122,7 +132,7 @@ def test_no_path_of_this_machine_stays(batch):
     report = root / "reports/smoke/01_good"
     for name in ("notebook.ipynb", "index.html", "run.json", "metrics.json"):
         text = (report / name).read_text()
-        for path in (str(root), f"{Path.home()}/", sys.prefix, ".01_good.partial"):
+        for path in (str(root), f"{Path.home()}/", sys.prefix, ".partial"):
             assert path not in text, (name, path)
     assert printed(report).startswith("reports/smoke/01_good PROJECT ")
     notebook = json.loads((report / "notebook.ipynb").read_text())
@@ -145,11 +155,11 @@ def test_unchanged_is_skipped_and_a_dry_run_says_what_to_expect(batch, monkeypat
     monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("it ran"))
     again = runner.run(["01"], "smoke")[0]
     assert (again.state, again.seconds) == ("skipped", 0)
-    assert "unchanged since" in again.note and "--force" in again.note
+    assert again.note == "unchanged; --force runs it again"
     known, new = runner.run(["01", "02"], "smoke", force=True, dry_run=True)
     assert (known.state, new.state) == ("would run", "would run")
     assert 0 < known.seconds < 120 and new.seconds == 30
-    assert known.note == "forced (0.5 GiB of memory, as on 2025-01-02)"
+    assert known.note == "forced (as on 2025-01-02)"
     assert new.note == "new (a guess, never run yet)"
 
 
@@ -167,13 +177,13 @@ def wait_for(what, seconds=60):
 def test_a_killed_run_leaves_no_kernel_and_is_continued(tmp_path, monkeypatch, ending):
     package = str(Path(files.__file__).parents[1])
     root = use(tmp_path.resolve(), monkeypatch)
-    tiny.write(root, "01_slow", "# Slow", PARAMETERS, "## Training", PATIENT)
+    tiny.write(root, "01_good", "# Slow", PARAMETERS, "## Training", RECORD, PATIENT)
     command = "from colorlib.batch.run import run; print(run(['01'])[0].state)"
     environ = {**os.environ, "PYTHONPATH": package}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     victim = subprocess.Popen([sys.executable, "-c", command], env=environ, **pipes)
     reports = root / "reports/laptop"
-    checkpoint = reports / ".01_slow.partial/checkpoints/slow.checkpoint.safetensors"
+    checkpoint = plan(["01"])[0][0].partial / "checkpoints/slow.checkpoint.safetensors"
     kernel = int(wait_for(lambda: checkpoint.exists() and checkpoint.read_text()))
     family = [psutil.Process(kernel), *psutil.Process(victim.pid).children(recursive=True)]
     refused = runner.run(["01"])[0]
@@ -182,21 +192,17 @@ def test_a_killed_run_leaves_no_kernel_and_is_continued(tmp_path, monkeypatch, e
     said, _ = victim.communicate(timeout=30)
     assert said == ("interrupted\n" if ending == signal.SIGINT else "")
     _, alive = psutil.wait_procs(family, timeout=10)
-    assert not alive and not (reports / "01_slow").exists()
+    assert not alive and not (reports / "01_good").exists()
     again = runner.run(["01"])[0]
-    assert (again.state, again.note) == ("finished", "")
-    assert printed(reports / "01_slow") == "resumed\n"
-    assert sorted(p.name for p in reports.iterdir()) == ["01_slow"]
-    names = {p.name for p in (reports / "01_slow").rglob("*") if p.is_file()}
-    assert names == {"notebook.ipynb", "index.html", stamps.STAMP}
-
-
-# --- without kernels: a stand-in writes what papermill would ------------------------------------
+    assert again.state == "finished"
+    assert printed(reports / "01_good") == "resumed\n"
+    assert sorted(p.name for p in reports.iterdir()) == ["01_good"]
+    assert not list(reports.rglob("*.checkpoint*"))
 
 
 def play(each, environ):
-    content = tiny.notebook("# Good", "print(1)")
-    (each.task.beside("partial") / "notebook.ipynb").write_text(json.dumps(content))
+    """Stand in for a kernel: write what papermill and a notebook would."""
+    tiny.leave_report(each.task.partial, each.name, each.task.profile)
 
 
 @pytest.fixture
@@ -213,7 +219,7 @@ def test_a_typo_costs_no_checkpoint(project, monkeypatch):
     resumed = []
 
     def killed(each, environ):
-        checkpoint = each.task.beside("partial") / "a.checkpoint.safetensors"
+        checkpoint = each.task.partial / "a.checkpoint.safetensors"
         resumed.append(checkpoint.exists())
         checkpoint.write_text("hours of work")
         raise RunError("killed")
@@ -240,14 +246,12 @@ def test_another_notebook_s_report_is_never_replaced(project, monkeypatch):
     assert runner.run(["02"])[0].state == "skipped"
 
 
-def test_it_is_said_when_a_committed_report_will_be_replaced(project, monkeypatch, capsys):
+def test_it_is_said_when_a_committed_report_will_be_replaced(project, monkeypatch):
     assert runner.run(["01"])[0].good
     monkeypatch.setattr(stamps, "is_committed", lambda report: report.name == "01_good")
     assert runner.run(["01"], dry_run=True)[0].state == "skipped"
     [told] = runner.run(["01"], parameters={"seed": 3}, dry_run=True)
     assert told.note.startswith("parameters changed; replaces a committed report: git restore")
-    runner.run(["01"], parameters={"seed": 3})
-    assert "replaces a committed report" in capsys.readouterr().err
     [elsewhere] = runner.run(["01"], parameters={"report_dir": "mine"}, dry_run=True)
     assert elsewhere.note.startswith("new (")
 
@@ -320,8 +324,8 @@ def test_a_place_that_cannot_be_is_refused(project):
     assert "-p report_dir" in runner.run(["01"], parameters={"report_dir": "file/below"})[0].note
 
 
-def test_an_unfinished_record_is_no_report(project):
-    tiny.write(project, "01_good", "# Good", PARAMETERS, "exit(); record.write(report_dir)")
+def test_an_unfinished_record_is_no_report(project, monkeypatch):
+    monkeypatch.setattr(runner, "execute", lambda *_: None)
     [failed] = runner.run(["01"])
     assert failed.state == "failed" and "there is no metrics.json" in failed.note
 
@@ -331,7 +335,7 @@ def test_a_wrong_record_is_no_report(project, monkeypatch, key):
     def execute(each, environ):
         play(each, environ)
         wrong = {name: part for name, part in tiny.METRICS.items() if name != key}
-        tiny.keep(each.task.beside("partial") / "metrics.json", wrong)
+        tiny.keep(each.task.partial / "metrics.json", wrong)
 
     monkeypatch.setattr(runner, "execute", execute)
     [failed] = runner.run(["01"])
@@ -348,6 +352,7 @@ def test_a_kernel_that_did_not_come_up_is_started_again(tmp_path, monkeypatch, u
         calls.append(client)
         if len(calls) <= unlucky:
             raise RuntimeError(f"{runner.NO_KERNEL} to kernel_info")
+        tiny.leave_report(plan(["01"])[0][0].partial, "01_good", "laptop")
 
     monkeypatch.setattr("papermill.clientwrap.PapermillNotebookClient.execute", execute)
     [each] = runner.run(["01"])
@@ -355,11 +360,7 @@ def test_a_kernel_that_did_not_come_up_is_started_again(tmp_path, monkeypatch, u
     assert len(calls) == min(unlucky + 1, 3)
 
 
-# --- small, and without the machine -------------------------------------------------------------
-
-
 def test_figures_become_jpegs_only_where_a_report_is_too_large(tmp_path):
-    tiny.keep(tmp_path / "weights/row.safetensors", "0" * 10**6)  # not committed
     noise = np.random.default_rng(0).integers(0, 255, (100, 100, 3)).astype(np.uint8)
     figures = [tmp_path / "figures" / f"{name}.png" for name in ("large", "small")]
     figures[0].parent.mkdir()
@@ -368,9 +369,10 @@ def test_figures_become_jpegs_only_where_a_report_is_too_large(tmp_path):
     notebook = tmp_path / "notebook.ipynb"
     tiny.keep(notebook, {"file": "figures/large.png", "other": "figures/small.png"})
     before = {path: path.read_bytes() for path in [*figures, notebook]}
-    assert not shrink(tmp_path, 10**6)
+    size = sum(map(len, before.values()))
+    shrink(tmp_path, size)
     assert {path: path.read_bytes() for path in before} == before
-    assert shrink(tmp_path, sum(map(len, before.values())) - 1)
+    shrink(tmp_path, size - 1)
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["large.jpg", "small.png"]
     left = {"file": "figures/large.jpg", "other": "figures/small.png"}
     assert json.loads(notebook.read_text()) == left
@@ -394,45 +396,29 @@ def test_folders_named_by_parameters_lose_their_path(project, tmp_path_factory):
         assert shown == f"roses{'/*.png' * ('*' in given)} roses/a.png"
 
 
-# --- what a person sees -------------------------------------------------------------------------
-
-
-def test_progress_joins_cells_and_training(project):
-    [[task]] = plan(["01"])
-    each = runner.Run(task, Expectation(180, 0, "a guess"), began=time.monotonic() - 30)
-    assert each.progress() == "starting, 30 s"
-    each.heading = "Training"
-    line = "unet: step 25 of 100, 40 s left"
-    each.cell = {"outputs": [{"text": "x"}, {"data": {"text/plain": line}}]}
-    assert each.progress() == f"Training, {line}, 30 s"
-    each.expected = Expectation(120, 512, "as on 2025-01-02")
-    assert each.progress() == f"Training, {line}, 30 s, about 1 min 30 s left"
-
-
 def test_a_log_gets_lines_now_and_then(project, monkeypatch, capsys):
-    [[task]] = plan(["01"])
-    each = runner.Run(task, Expectation(200, 512, "as on 2025-01-02"), heading="Data")
-    board = runner.Board([each])
-    each.state, each.why, each.began = "running", "new", time.monotonic()
-    board.draw()
-    board.draw()
+    line = "unet: step 25 of 100, 40 s left"
+
+    def execute(each, environ):
+        each.heading, each.cell = "Training", {"outputs": [{"data": {"text/plain": line}}]}
+        time.sleep(0.6)
+        play(each, environ)
+
     monkeypatch.setattr(runner, "EVERY", 0.0)
-    board.draw()
-    each.end("finished", "gain")
-    board.draw()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "01_good: starts (new; about 3 min 20 s, as on 2025-01-02)"
-    assert re.fullmatch(r"01_good: Data, .* s, about 3 min 20 s left", lines[1])
-    assert re.fullmatch(r"01_good: finished in .* s; gain", lines[2]) and len(lines) == 3
+    monkeypatch.setattr(runner, "execute", execute)
+    runner.run(["01"])
+    runner.run(["01"], force=True)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "01_good: starts (new; about 3 min 0 s, a guess, never run yet)"
+    assert re.fullmatch(f"01_good: Training, {line}, .* s", said[1])
+    assert "01_good: finished 1 ways on the same pictures" in said
+    assert re.search(r"starts \(forced; about .* s, as on 2025-01-02\)", "\n".join(said))
 
 
-def test_a_terminal_gets_a_line_that_moves(project, monkeypatch, capsys):
-    [[task]] = plan(["01"])
-    each = runner.Run(task, Expectation(200, 0, "a guess"), "running", began=time.monotonic())
-    board = runner.Board([each])
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "20")
-    board.draw()
-    board.draw()
-    drawn = capsys.readouterr().err.split(runner.CLEAR)
-    assert drawn == ["", "01_good: starting, ", "01_good: starting, "]
+def test_what_is_left_of_a_run_is_foretold(project):
+    each = runner.Run(plan(["01"])[0][0], Expectation(120, "as on 2025-01-02"), "running")
+    assert each.news().startswith("01_good: starts (") and each.news() == ""
+    each.began = time.monotonic() - 30
+    assert each.progress() == "01_good: starting, 30 s, about 1 min 30 s left"
+    each.expected = Expectation(120, "a guess", measured=False)
+    assert each.progress() == "01_good: starting, 30 s"

@@ -1,8 +1,7 @@
-"""The command line of colorlib: its commands. What is slow to import waits its turn."""
+"""The command line of colorlib. What is slow to import waits until it is needed."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
@@ -12,34 +11,13 @@ import colorlib
 from colorlib import files, notebooks
 from colorlib.batch import speed
 
-PROFILE = click.Choice(notebooks.PROFILES)
-COLORIZE = "Colour photographs, with a trained notebook or after a reference."
+PROFILE = click.option(
+    "--profile", type=click.Choice(notebooks.PROFILES), default="laptop", show_default=True
+)
 
 
 class Commands(click.Group):
-    """A group that imports `colorize` only when it is called, and says errors in one line."""
-
-    def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        """Run the command line; a real one with the environment that is fast."""
-        if args is None:
-            speed.re_execute()
-        return super().main(args, *more, **options)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the commands in the order of the day."""
-        return [*self.commands, "colorize"]
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import what colours photographs when it is called: it is slow."""
-        if name == "colorize":
-            return importlib.import_module("colorlib.colorize").command
-        return super().get_command(ctx, name)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing the slow one."""
-        own = [(name, c.get_short_help_str(80)) for name, c in self.commands.items()]
-        with formatter.section("Commands"):
-            formatter.write_dl([*own, ("colorize", COLORIZE)])
+    """A group that says errors in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Turn every error that colorlib words itself into that text and exit status 2."""
@@ -56,12 +34,13 @@ class Commands(click.Group):
 @click.version_option(colorlib.__version__, prog_name="colorlib")
 def main() -> None:
     """Run, read and check five papers on colouring grey pictures."""
+    speed.re_execute()
 
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[NOTEBOOK ...]")
 @click.option("--studies", is_flag=True, help="Run the notebooks of studies, not the lessons.")
-@click.option("--profile", type=PROFILE, default="laptop", show_default=True)
+@PROFILE
 @click.option(
     "-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; repeatable."
 )
@@ -79,16 +58,14 @@ def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> 
     rows = [
         (r.name, r.state, files.duration(r.seconds) if r.seconds else "-", r.note) for r in runs
     ]
-    click.echo(columns([("notebook", "state", "time", ""), *rows]))
-    bad, seconds = sum(not r.good for r in runs), sum(r.seconds for r in runs)
-    click.echo(f"{len(runs)} notebooks, {bad} not done, {files.duration(seconds)} of running")
+    show(("notebook", "state", "time", ""), rows)
     reports = files.root() / "reports"
     if any(r.state == "finished" and reports in r.task.report.parents for r in runs):
         from colorlib.batch import pages, results
 
         results.render_claims(reports)
         click.echo(f"read them: {pages.render_index(reports)}")
-    if bad:
+    if not all(r.good for r in runs):
         sys.exit(1)
 
 
@@ -97,45 +74,40 @@ def status() -> None:
     """List the reports: when they were made, and whether the code has moved on."""
     from colorlib.batch import stamps
 
-    rows = [("notebook", "profile", "made", "code"), *stamps.status()]
-    click.echo(columns(rows) if rows[1:] else "there is no report yet: colorlib run makes them")
+    show(("notebook", "profile", "made", "code"), stamps.status())
 
 
-@main.group(invoke_without_command=True)
-@click.pass_context
-def data(ctx: click.Context) -> None:
-    """List the data sets; `colorlib data get NAME` downloads one."""
-    if ctx.invoked_subcommand is None:
-        from colorlib import datasets
+@main.command()
+def data() -> None:
+    """List the data sets; one that is not here is downloaded by its first use."""
+    from colorlib import datasets
 
-        click.echo(columns([("data set", "here", "licence"), *datasets.status()]))
-
-
-@data.command("get")
-@click.argument("name")
-def data_get(name: str) -> None:
-    """Download the data set NAME, verify and unpack it."""
-    from colorlib import downloads
-
-    if name not in downloads.ARCHIVES:
-        known = ", ".join(downloads.ARCHIVES)
-        raise downloads.DatasetError(f"'{name}' is not a set to download; known: {known}")
-    click.echo(f"{name}: {downloads.fetch(name)}")
+    show(("data set", "here", "licence"), datasets.status())
 
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[NOTEBOOK ...]")
-@click.option("--profile", type=PROFILE, default="laptop", show_default=True)
-@click.option("--mine", default="", metavar="FOLDER", help="Where my run is, if not in reports/.")
+@PROFILE
 @click.option("--against", default="HEAD", show_default=True, help="The commit to hold it against.")
-def compare(names: tuple[str, ...], profile: str, mine: str, against: str) -> None:
+def compare(names: tuple[str, ...], profile: str, against: str) -> None:
     """Hold my runs against the committed ones, metric by metric."""
     from colorlib.batch import compare as comparing
 
-    comparisons = comparing.compare(profile, names, mine, against)
-    click.echo(comparing.table(comparisons))
+    comparisons = comparing.compare(profile, names, against)
+    show(("notebook", "verdict", ""), comparisons)
     if not comparing.good(comparisons):
         sys.exit(1)
+
+
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def colorize(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Colour photographs, with a trained notebook or after a reference."""
+    from colorlib.colorize import command
+
+    with command.make_context("colorize", list(words), parent=ctx.parent) as own:
+        command.invoke(own)
 
 
 @main.command()
@@ -147,8 +119,9 @@ def student(output: str) -> None:
     click.echo(f"to hand out: {teaching.hand_out(output)}")
 
 
-def columns(rows: list[tuple[str, ...]]) -> str:
-    """Lay rows of text out in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+def show(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print rows of text in columns."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())

@@ -1,8 +1,6 @@
 """Pages to read: a report's index.html, and the page that lists the reports.
 
-They ask nothing of any server: equations are MathML, pictures are the report's own files, and no
-script stands in them but that of `figures.slider`. A picture without words for those who cannot
-see it is an error.
+They ask nothing of any server; a picture without words for those who cannot see it is an error.
 """
 
 from __future__ import annotations
@@ -21,8 +19,7 @@ from colorlib import files, notebooks
 from colorlib.batch import results
 from colorlib.files import read_json
 
-NO_ALT = "No description has been provided for this image"  # what nbconvert writes in its place
-FETCHED = ("src", "srcset", "href", "data", "poster")  # by all elements but links
+NO_ALT = ("", "No description has been provided for this image")  # the words are nbconvert's
 
 
 class PageError(Exception):
@@ -35,16 +32,18 @@ def render(report: str | Path) -> Path:
     from bs4 import BeautifulSoup
 
     report = Path(report)
-    source = report / "notebook.ipynb"
-    try:
-        notebook = nbformat.read(source, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise PageError(f"{source}: not a readable notebook ({error})") from error
+    notebook = nbformat.read(report / "notebook.ipynb", as_version=4)
     body, _ = _exporter(report).from_notebook_node(notebook)
     soup = BeautifulSoup(body, "html.parser")
     contents = _mend_headings(soup)
-    _clean(soup)
-    _refuse(soup, source)
+    for script in soup.find_all("script"):
+        if not script.find_parent(class_="slider"):
+            script.decompose()
+    for image in soup.find_all("img"):
+        if image.get("alt", "").strip() in NO_ALT:
+            above = image.find_previous(re.compile("^h[1-6]$"))
+            where = f"under '{above.get_text().rstrip('#')}'" if above else "at the top"
+            raise PageError(f"a picture {where} has no alt text; give show_figure its alt")
     about = _about(report)
     for tag, key in (("a", "href"), ("img", "src")):
         for element in soup.find_all(tag, attrs={key: True}):
@@ -57,28 +56,20 @@ def render(report: str | Path) -> Path:
 
 
 def _about(report: Path) -> dict[str, Any]:
-    """Collect what a report's page says around its cells: title, facts and other pages."""
+    """Collect what a report's page says around its cells: title, facts and other runs."""
     metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
     name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
-    profile, paper = report.parents[name.count("/")], Path(name).name
+    profile = report.parents[name.count("/")]
     pages = results.folders(profile.parent, "index.html")
-    runs = [page.relative_to(profile.parent) for page in pages if page.name == paper]
-    beside = sorted(page.parent.name for page in report.parent.glob("[!.]*/index.html"))
-    near = {"prev": [n for n in beside if n < paper][-1:], "next": [n for n in beside if n > paper]}
-    facts = (profile.name, str(run.get("date", ""))[:10], results.headline(metrics))
+    runs = [page.relative_to(profile.parent) for page in pages if page.name == Path(name).name]
     return {
         "title": results.title(report),
-        "facts": [fact for fact in facts if fact],
+        "facts": (profile.name, str(run.get("date", ""))[:10], results.headline(metrics)),
         "profile": profile,
         "name": name,
         "up": "../" * (name.count("/") + 2) if profile.parent.name == "reports" else "",
         "claims": metrics.get("claims") and profile.name in results.SHOWN,
         "runs": [run for run in runs if run != Path(profile.name, name)],
-        "neighbours": [
-            (way, found[0], results.title(report.parent / found[0]))
-            for way, found in near.items()
-            if found
-        ],
     }
 
 
@@ -93,16 +84,10 @@ def _exporter(report: Path) -> Any:
 
         block_math, inline_math = staticmethod(equation), staticmethod(mathml)
 
-        def latex_environment(self, name: str, body: str) -> str:
-            return equation(rf"\begin{{{name}}}{body}\end{{{name}}}")
-
-    def markdown(source: str) -> str:
-        renderer = Markdown(escape=False, exclude_anchor_links=True)
-        return MarkdownWithMath(renderer=renderer).render(source)
-
     templates = {"template_name": "cells", "extra_template_basedirs": [str(results.TEMPLATES)]}
     exporter = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor], **templates)
-    exporter.register_filter("markdown2html", markdown)
+    markdown = MarkdownWithMath(Markdown(escape=False, exclude_anchor_links=True))
+    exporter.register_filter("markdown2html", markdown.render)
     exporter.register_filter("picture", lambda output, kind: _picture(report, output, kind))
     return exporter
 
@@ -113,18 +98,15 @@ def _picture(report: Path, output: Any, kind: str) -> dict[str, Any]:
 
     about, data = output["metadata"].get(kind, {}), "".join(output["data"][kind].split())
     content, src = base64.b64decode(data), f"data:{kind};base64,{data}"
-    if about.get("file") and (report / about["file"]).is_file():
+    if "file" in about:
         src, content = quote(about["file"]), (report / about["file"]).read_bytes()
     width, height = Image.open(io.BytesIO(content)).size
     return {"src": src, "alt": about.get("alt", "").strip(), "width": width, "height": height}
 
 
 REWRITES = (  # what latex2mathml does not know, in words that it does
-    (r"\\(begin|end)\{(aligned|eqnarray|gathered|gather|align|split)\*?\}", r"\\\1{align*}"),
-    (r"\\(begin|end)\{equation\*?\}", ""),
-    (r"\\operatorname\*?", r"\\mathrm"),
+    (r"\\(begin|end)\{(aligned|gathered|gather|align|split)\*?\}", r"\\\1{align*}"),
     (r"\\arg(?![a-zA-Z])", r"\\mathrm{arg}"),
-    (r"\\(limits|nonumber|notag|displaystyle)(?![a-zA-Z])|\\label\{[^}]*\}", ""),
     (r"\\(log|ln|exp|tanh)(?![a-zA-Z])\s*(?=[a-zA-Z]|\\(?!left|big))", r"\\\1\\, "),  # as TeX does
 )
 
@@ -168,89 +150,49 @@ def _mend_headings(soup: Any) -> list[tuple[str, str]]:
     return contents
 
 
-def _clean(soup: Any) -> None:
-    """Take out every script but a slider's."""
-    for element in soup.find_all(lambda found: not found.find_parent(class_="slider")):
-        element.attrs = {key: v for key, v in element.attrs.items() if not key.startswith("on")}
-    for script in soup.find_all("script"):
-        if script.get("src") or not script.find_parent(class_="slider"):
-            script.decompose()
-
-
-def _refuse(soup: Any, source: Path) -> None:
-    """Refuse what a reader could not see, or would have to fetch."""
-    for image in soup.find_all("img"):
-        if image.get("alt", "").strip() in ("", NO_ALT):
-            above = image.find_previous(re.compile("^h[1-6]$"))
-            where = f"under '{above.get_text().rstrip('#')}'" if above else "at the top"
-            problem = f"a picture {where} has no alt text; give show_figure its alt"
-            raise PageError(f"{source}: {problem}")
-    others = soup.find_all(lambda found: found.name != "a")
-    for address in (str(element.get(key, "")) for element in others for key in FETCHED):
-        if re.match(r"\s*(\w+:)?//", address):
-            problem = "would be fetched from the network; keep it here"
-            raise PageError(f"{source}: {address} {problem}")
-
-
 def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
     """Turn a link that is relative to the notebook's source into one relative to the report."""
     link, mark, fragment = address.partition("#")
-    if not link or re.match(r"\w+:|/", link) or (report / link).exists():
-        return address
     sources, profile = files.root() / "notebooks", about["profile"]
     target = Path(os.path.normpath((sources / about["name"]).parent / link))
-    if target.suffix == ".ipynb" and target.is_relative_to(sources):
+    if not link or re.match(r"\w+:|/", link) or not target.exists():
+        return address
+    if target.suffix == ".ipynb":
         other = target.relative_to(sources).with_suffix("") / "index.html"
         own = profile / other  # it may not have run yet: only another profile's page is nearer
         pages = (profile.parent / each / other for each in reversed(results.SHOWN))
         target = own if own.is_file() else next((p for p in pages if p.is_file()), own)
-    elif not target.exists():
-        return address
     return Path(os.path.relpath(target, report)).as_posix() + mark + fragment
 
 
 def render_index(reports: str | Path) -> Path:
     """Write `reports/index.html`: a card for each paper, links relative; return the page."""
-    reports = Path(reports)
-    runs: dict[str, list[dict[str, Any]]] = {}
+    page, cards = Path(reports) / "index.html", {}
     for folder in reversed(results.folders(reports, "index.html")):
-        runs.setdefault(folder.name, []).append(_run(folder, reports))
-    for found in runs.values():  # lessons lead, the largest profile's first
-        found.sort(key=lambda run: "studies" in run["name"])
+        cards.setdefault(folder.name, []).append(_run(folder, Path(reports)))
+    for runs in cards.values():  # lessons lead, the largest profile's first
+        runs.sort(key=lambda run: "studies" in run["name"])
     counts = {paper.name: paper.counts for paper in results.collect(reports)}
-    page = results.fill(
-        "index.html.j2", cards=sorted(runs.items()), counts=counts, profiles=results.SHOWN
-    )
-    files.write_atomic(reports / "index.html", page)
-    return reports / "index.html"
+    values = {"cards": sorted(cards.items()), "counts": counts, "profiles": results.SHOWN}
+    files.write_atomic(page, results.fill("index.html.j2", **values))
+    return page
 
 
 def _run(report: Path, reports: Path) -> dict[str, Any]:
-    """Describe a run for its paper's card."""
+    """Describe a run for its paper's card; its picture is the grid of results, else the first."""
     metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
     place = report.relative_to(reports)
+    cells = notebooks.cells(report / "notebook.ipynb")
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    shown = [about for output in outputs for about in output.get("metadata", {}).values()]
+    figures = [about for about in shown if about.get("file")]
+    figures.sort(key=lambda about: Path(about["file"]).stem != "grid")
     return {
         "place": place.as_posix(),
         "name": " ".join(place.parts[:-1]),
         "title": results.title(report),
-        "picture": _front_picture(report),
+        "picture": figures[0] if figures else None,
         "headline": results.headline(metrics),
         "data": metrics.get("data", {}),
         "date": str(run.get("date", ""))[:10],
     }
-
-
-def _front_picture(report: Path) -> dict[str, str] | None:
-    """Choose the figure for a card: the grid of results, else the first; a low strip comes last."""
-    from PIL import Image
-
-    def rank(about: dict[str, str]) -> tuple[bool, bool]:
-        width, height = Image.open(report / about["file"]).size
-        return height < 0.3 * width, Path(about["file"]).stem != "grid"
-
-    cells = notebooks.cells(report / "notebook.ipynb")
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    shown = [about for output in outputs for about in output.get("metadata", {}).values()]
-    figures = [a for a in shown if a.get("alt") and (report / a.get("file", "")).is_file()]
-    best = min(figures, key=rank, default=None)
-    return best and {"src": quote(best["file"]), "alt": best["alt"]}

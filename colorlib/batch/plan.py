@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import graphlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,11 +31,16 @@ class Task:
     parameters: dict[str, Any]  # all that differ from the notebook's own, without report_dir
     report: Path
     reads: tuple[str, ...] = ()  # the notebooks whose reports it reads: it comes after them
-    alone: bool = False  # it measures speed: nothing runs beside it
 
     def beside(self, kind: str) -> Path:
-        """Return a hidden neighbour of the report; it is executed into the one called partial."""
-        return self.report.parent / f".{self.report.name}.{kind}"
+        """Return a hidden neighbour of the report."""
+        return self.report.with_name(f".{self.report.name}.{kind}")
+
+    @property
+    def partial(self) -> Path:
+        """Where it is executed; other parameters have another, so no checkpoint is lost."""
+        text = json.dumps([self.profile, self.parameters], sort_keys=True)
+        return self.beside(f"{files.sha(text.encode())[:8]}.partial")
 
 
 def plan(
@@ -54,8 +60,6 @@ def plan(
             problems.append(str(error))
     if len({task.report for task in tasks.values()}) < len(tasks):
         problems.append("one report_dir cannot hold several notebooks")
-    if not tasks and not problems:
-        problems.append(f"there are no {kind} in {files.root() / 'notebooks'}")
     if problems:
         raise notebooks.ParameterError("\n".join(problems))
     return list(_groups(tasks))
@@ -77,27 +81,24 @@ def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
             raise notebooks.ParameterError(f"{name}: {missing}")
     report = Path(os.path.abspath(chosen or files.root() / "reports" / profile / name))
     about = read_json(notebooks.path(name)).get("metadata", {}).get("colorlib", {})
-    reads = tuple(map(notebooks.full_name, about.get("reads", ())))
-    return Task(name, profile, values, report, reads, about.get("alone", False))
+    return Task(
+        name, profile, values, report, tuple(map(notebooks.full_name, about.get("reads", ())))
+    )
 
 
 def _groups(tasks: dict[str, Task]) -> Iterator[list[Task]]:
-    """Give notebooks after those whose reports they read, and what must be alone last."""
+    """Give notebooks after those whose reports they read."""
     order = graphlib.TopologicalSorter({name: task.reads for name, task in tasks.items()})
     order.prepare()
     while order.is_active():
         ready = order.get_ready()
         order.done(*ready)
-        if group := [tasks[n] for n in sorted(ready) if n in tasks and not tasks[n].alone]:
+        if group := [tasks[name] for name in sorted(ready) if name in tasks]:
             yield group
-    yield from ([task] for task in tasks.values() if task.alone)
 
 
 def named_paths(task: Task) -> dict[str, Path]:
-    """Find the files, folders and glob patterns that the parameters name, by their text.
-
-    Sets that are downloaded by name are none: they may come while a notebook runs.
-    """
+    """Find the paths and patterns that parameters name, by text; a download may come meanwhile."""
     from colorlib import downloads
 
     own = {key: parameter.default for key, parameter in notebooks.parameters(task.name).items()}
@@ -114,10 +115,7 @@ def _texts(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _found(text: str) -> Path | None:
-    """Return where a text leads from the present folder or the data's; None when nowhere.
-
-    A photograph among the embedded sets may be named without its suffix: flowers/tff_rose-1.
-    """
+    """Return where a text leads, here or among the data (there also without the suffix)."""
     places = (Path.cwd(), files.data_root(), files.root() / "data")
     paths = [place / os.path.expanduser(text) for place in places]
     if "/" in text:
@@ -126,33 +124,24 @@ def _found(text: str) -> Path | None:
 
 
 def matches(path: Path) -> list[Path]:
-    """List what a path names: itself, or the files of a glob pattern."""
-    if os.path.exists(path):
-        return [path]
-    found = glob.glob(str(path), recursive=True) if glob.has_magic(str(path)) else []
-    return sorted(Path(name) for name in found if os.path.isfile(name))
+    """List what a path names: itself, or what fits a glob pattern."""
+    there = os.path.exists(path)
+    return [path] if there else sorted(map(Path, glob.glob(str(path), recursive=True)))
 
 
 class Expectation(NamedTuple):
-    """What a run takes; where nothing was measured, memory is 0 and the seconds are a guess."""
+    """What a run takes."""
 
     seconds: float
-    memory: float  # MiB
-    source: str
+    source: str  # of the number
+    measured: bool = True
 
 
 def expectation(task: Task) -> Expectation:
     """Look up what the last run of this profile took, here or where the report was made."""
     for report in (task.report, files.root() / "reports" / task.profile / task.name):
         run = read_json(report / "run.json")
-        with_memory = run.get("memory_mib") if isinstance(run.get("memory_mib"), dict) else {}
-        seconds, memory = (_number(v) for v in (run.get("wall_seconds"), with_memory.get("host")))
-        if seconds:
-            date = str(run.get("date") or "")[:10] or "an earlier day"
-            return Expectation(seconds, memory, f"as on {date}")
-    return Expectation(GUESSES[task.profile], 0.0, "a guess, never run yet")
-
-
-def _number(value: Any) -> float:
-    fits = isinstance(value, (int, float)) and 0 <= value < 1e9  # NaN does not
-    return float(value) if fits else 0.0
+        seconds, date = run.get("wall_seconds"), str(run.get("date"))[:10]
+        if isinstance(seconds, (int, float)) and 0 <= seconds < 1e9:  # NaN is not
+            return Expectation(seconds, f"as on {date}")
+    return Expectation(GUESSES[task.profile], "a guess, never run yet", measured=False)

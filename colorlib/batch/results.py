@@ -1,10 +1,8 @@
-"""What the committed reports found: each claim's verdict, each run's headline, README's two tables.
-
-All of it is made from the fields of metrics.json and run.json: no number is typed by hand.
-"""
+"""What the committed reports found: each claim's verdict, each run's headline, README's tables."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +43,7 @@ class Claim:
 
 def _rank(found: dict[str, Any]) -> tuple[bool, int, bool]:
     """Order findings: tested ones count most, then the larger run's, then the run's own."""
-    weight = [*SHOWN].index(found["profile"]) if found["profile"] in SHOWN else -1
-    return found["verdict"] not in UNTESTED, weight, found["own"]
+    return found["verdict"] not in UNTESTED, [*SHOWN].index(found["profile"]), found["own"]
 
 
 @dataclass
@@ -73,8 +70,7 @@ def folders(reports: str | Path, file: str) -> list[Path]:
 
 def title(report: Path) -> str:
     """Return the first heading of a report's notebook, without its marks."""
-    file = report / "notebook.ipynb"
-    headings = notebooks.headings(notebooks.cells(file)) if file.is_file() else []
+    headings = notebooks.headings(notebooks.cells(report / "notebook.ipynb"))
     first = next(filter(None, headings), report.name)
     return first.translate(str.maketrans("", "", "*`$\\"))
 
@@ -85,42 +81,35 @@ def collect(reports: str | Path) -> list[Paper]:
     for folder in folders(reports, "metrics.json"):
         if folder.name not in papers:  # a lesson comes before its studies
             papers[folder.name] = Paper(folder.name, title(folder))
+        paper, metrics = papers[folder.name], read_json(folder / "metrics.json")
         date = str(read_json(folder / "run.json").get("date", ""))[:10]
         run = {"date": date, "href": f"{folder.relative_to(reports).as_posix()}/index.html"}
-        _add(papers[folder.name], read_json(folder / "metrics.json"), run)
+        seen: Counter[str] = Counter()  # one sentence may be held against two things
+        for row in metrics.get("claims", []):
+            text, origin = row["claim"], row.get("origin") or {}
+            seen[text] += 1
+            claim = paper.claims.setdefault((text, seen[text]), Claim(text, row.get("section", "")))
+            own = not origin.get("date")  # else it quotes a study of an earlier run
+            made = {"profile": metrics["profile"], **run, **({} if own else origin)}
+            claim.findings.append({**made, **row, "own": own})
+        paper.questions |= {question["id"]: question for question in metrics.get("questions", [])}
     return [paper for _, paper in sorted(papers.items()) if paper.claims or paper.questions]
-
-
-def _add(paper: Paper, metrics: dict[str, Any], run: dict[str, str]) -> None:
-    seen: Counter[str] = Counter()  # one sentence may be held against two things
-    for row in metrics.get("claims", []):
-        text, origin = row["claim"], row.get("origin") or {}
-        seen[text] += 1
-        claim = paper.claims.setdefault((text, seen[text]), Claim(text, row.get("section", "")))
-        own = not origin.get("date")  # else it quotes a study of an earlier run
-        made = {"profile": metrics["profile"], **run} if own else {**run, **origin}
-        claim.findings.append({**made, **row, "own": own})
-    paper.questions |= {question["id"]: question for question in metrics.get("questions", [])}
 
 
 def headline(metrics: dict[str, Any]) -> str:
     """Say in a few words what a run reached: its main row's gain over grey, beside the paper's."""
-    results = metrics.get("results") or {}
-    try:
-        row = notebooks.main_row(metrics.get("notebook", ""))
-    except notebooks.NotebookError:
-        row = ""
-    if row not in results:
-        ways = [name for name in results if name not in files.FLOORS]
+    found = metrics.get("results", {})
+    row = notebooks.main_row(metrics["notebook"]) if found else ""
+    if row not in found:
+        ways = found.keys() - {*files.FLOORS}
         return f"{len(ways)} ways on the same pictures" if ways else ""
-    ours, paper = results[row], metrics.get("paper") or {}
-    paper = {name.casefold(): numbers for name, numbers in paper.items()}
+    words = [f"{row.replace('_', ' ')}: gain over grey {found[row]['gain_over_grey']:+.2f} dB"]
+    paper = {name.casefold(): numbers for name, numbers in metrics["paper"].items()}
     paper = paper.get(row, paper)  # numbers of this row, or of the paper as a whole
-    words = [f"{row.replace('_', ' ')}: gain over grey {ours['gain_over_grey']:+.2f} dB"]
     if "gain_over_grey" in paper:
         words.append(f"the paper {paper['gain_over_grey']:+.2f} dB")
     if "psnr" in paper:
-        words.append(f"PSNR {ours['psnr']:.2f} dB, the paper {paper['psnr']:.2f} dB")
+        words.append(f"PSNR {found[row]['psnr']:.2f} dB, the paper {paper['psnr']:.2f} dB")
     return "; ".join(words)
 
 
@@ -128,10 +117,11 @@ def fill(template: str, **values: Any) -> str:
     """Fill one of our templates, of a page or of a Markdown table."""
     import jinja2
 
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    tidy = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    escaped = jinja2.select_autoescape(["html.j2"])
-    templates = jinja2.Environment(loader=loader, autoescape=escaped, **tidy)
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        **{"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True},
+    )
     return templates.get_template(template).render(verdicts=record.VERDICTS, **values)
 
 
@@ -144,8 +134,8 @@ def render_claims(reports: str | Path) -> Path:
 
 def tables(reports: str | Path) -> dict[str, str]:
     """Return README's Markdown tables: the lessons' results, and the verdicts counted by paper."""
-    found = [folder for folder in folders(reports, "metrics.json") if folder.parent.name in SHOWN]
-    scored = {f.relative_to(reports).as_posix(): read_json(f / "metrics.json") for f in found}
+    lessons = [f for f in folders(reports, "metrics.json") if f.parent.name in SHOWN]
+    scored = {f.relative_to(reports).as_posix(): read_json(f / "metrics.json") for f in lessons}
     return {
         "results": fill("results.md.j2", scored=scored, floors=files.FLOORS),
         "claims": fill("claims.md.j2", papers=collect(reports)),
@@ -156,7 +146,6 @@ def write_readme(readme: str | Path, reports: str | Path) -> None:
     """Put both tables between their marks in README.md."""
     text = Path(readme).read_text(encoding="utf-8")
     for name, table in tables(reports).items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, rest = text.split(begin)
-        text = before + begin + table + end + rest.split(end)[1]
+        between = re.compile(f"(<!-- {name} -->\n).*(<!-- end of {name} -->)", re.DOTALL)
+        text = between.sub(lambda marks, table=table: marks[1] + table + marks[2], text)
     files.write_atomic(readme, text)

@@ -1,8 +1,6 @@
 """The batch runner: each notebook in a kernel of its own, strict, resumable, whole or not at all.
 
-A run is executed into `.NAME.partial` and renamed to its report when it is whole: papermill's own
-"completed" also stands in what a killed kernel leaves. A kernel ends by itself, within a second,
-when its runner dies, however it dies.
+A kernel ends by itself, within a second, when its runner dies, however it dies.
 """
 
 from __future__ import annotations
@@ -10,25 +8,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
-import colorlib
 from colorlib import notebooks
 from colorlib.batch import plan, speed, stamps
 from colorlib.batch.plan import Expectation, RunError, Task
 from colorlib.files import duration, read_json
 
-CLEAR = "\r\x1b[K"  # the line on a terminal
-EVERY = 20.0  # seconds between two lines of a log on one notebook
+EVERY = 20.0  # seconds between two lines on how far it is
 NO_KERNEL = "Kernel died before replying"  # it found one of its ports taken by another program
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCKED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
@@ -41,8 +35,8 @@ class Run:
     task: Task
     expected: Expectation
     state: str = "waiting"  # running; finished, skipped, failed, refused, interrupted, would run
-    why: str = ""  # it is run
-    note: str = ""
+    told: str = "waiting"  # the state that `news` has told
+    note: str = ""  # why it is run; then, what came of it
     seconds: float = 0.0
     began: float = 0.0
     stopped: bool = False
@@ -71,15 +65,27 @@ class Run:
         with contextlib.suppress(AttributeError, TypeError, OSError):  # none yet, or no longer
             os.killpg(self.client.km.provisioner.pgid, signal.SIGKILL)
 
+    def news(self) -> str:
+        """Say once that it has begun, or ended."""
+        before, self.told = self.told, self.state
+        if self.told == before:
+            return ""
+        if self.told == "running":
+            expected = f"about {duration(self.expected.seconds)}, {self.expected.source}"
+            return f"{self.name}: starts ({self.note}; {expected})"
+        return f"{self.name}: {self.told} {self.note}".rstrip()
+
     def progress(self) -> str:
-        """Say in one line where it is and how long it will take."""
+        """Say in one line where it is and how long it will take; "" unless it runs."""
+        if self.told != "running":
+            return ""
         words, seconds = [self.heading or "starting"], time.monotonic() - self.began
         for output in (self.cell or {}).get("outputs", [])[-1:]:  # a training's own line moves
             words.append(output.get("data", {}).get("text/plain", ""))
         words.append(duration(seconds))
-        if self.expected.memory and self.expected.seconds > seconds:
+        if self.expected.measured and self.expected.seconds > seconds:
             words.append(f"about {duration(self.expected.seconds - seconds)} left")
-        return ", ".join(filter(None, words))
+        return f"{self.name}: {', '.join(filter(None, words))}"
 
 
 def run(
@@ -91,19 +97,10 @@ def run(
     force: bool = False,
     dry_run: bool = False,
 ) -> list[Run]:
-    """Run notebooks (all of a kind when none is named) and publish their reports.
-
-    Args:
-        parameters: values for every notebook named, over those of the profile; strictly checked.
-        kind: "lessons" or "studies".
-        jobs: notebooks at a time; the threads of the machine are divided among them.
-        force: run also what is unchanged.
-        dry_run: only say what would run and what it would take.
-    """
+    """Run notebooks (all of a kind when none is named), `jobs` side by side; publish reports."""
     tasks = plan.plan(names, profile, parameters, kind)
     groups = [[Run(task, plan.expectation(task)) for task in group] for group in tasks]
     everything = [each for group in groups for each in group]
-    board = Board(everything)
     for group in groups:
         if dry_run:
             for each in group:
@@ -111,8 +108,26 @@ def run(
             continue
         beside = min(jobs, len(group))
         with ThreadPoolExecutor(beside) as pool:
-            board.watch({pool.submit(_guarded, each, _make, force, beside) for each in group})
+            work = {pool.submit(_guarded, each, _make, force, beside) for each in group}
+            _watch(everything, work)
     return everything
+
+
+def _watch(runs: list[Run], work: set[Any]) -> None:
+    """Say how it goes until all the work is done; Ctrl-C ends it, kernels included."""
+    said_at = time.monotonic()
+    while work:
+        try:
+            work = wait(work, 0.25, FIRST_COMPLETED).not_done
+        except KeyboardInterrupt:
+            for each in runs:
+                each.stop()
+        lines = [each.news() for each in runs]
+        if time.monotonic() - said_at >= EVERY:
+            lines += [each.progress() for each in runs]
+        if any(lines):
+            print("\n".join(filter(None, lines)), file=sys.stderr, flush=True)
+            said_at = time.monotonic()
 
 
 def _guarded(each: Run, work: Callable[..., None], *how: Any) -> None:
@@ -134,12 +149,10 @@ def _reason(error: Exception, heading: str) -> str:
     if kind == "PapermillExecutionError":  # the notebook's own
         kind, text = error.ename, error.evalue
     text, where = " ".join(text.split()), f"in '{heading}': " if heading else ""
-    if isinstance(error, RunError):
+    if type(error).__module__.startswith("colorlib."):
         return text
     if kind == "DeadKernelError":
         return f"{where}the kernel died (out of memory?); try a smaller batch or fewer --jobs"
-    if kind == "NoSuchKernel":
-        return "there is no Jupyter kernel 'python3'; mend: python -m pip install ipykernel"
     if any(f"[Errno {code}]" in text for code in FULL):
         return f"{where}the disk is full; free some space and run again: it continues"
     if any(f"[Errno {code}]" in text for code in LOCKED):
@@ -158,11 +171,11 @@ def _why(task: Task, current: dict[str, str], force: bool) -> str:
 def _foretell(each: Run, force: bool) -> None:
     """Say what a run would do and take."""
     stamps.refuse_foreign(each.task)
-    why = _why(each.task, stamps.stamp(each.task), force)
-    each.end("would run" if why else "skipped", why or "unchanged")
-    if why:
-        memory = f"{each.expected.memory / 1024:.1f} GiB of memory, " * bool(each.expected.memory)
-        each.note, each.seconds = f"{why} ({memory}{each.expected.source})", each.expected.seconds
+    if why := _why(each.task, stamps.stamp(each.task), force):
+        each.end("would run", f"{why} ({each.expected.source})")
+        each.seconds = each.expected.seconds
+    else:
+        each.end("skipped", "unchanged")
 
 
 def _make(each: Run, force: bool, beside: int) -> None:
@@ -174,12 +187,11 @@ def _make(each: Run, force: bool, beside: int) -> None:
         stamps.recover(task)
         stamps.refuse_foreign(task)
         current = stamps.stamp(task)
-        why = _why(task, current, force)
-        if not why:
-            made = read_json(task.report / stamps.STAMP)["finished"]
-            return each.end("skipped", f"unchanged since {made}; --force runs it again")
+        each.note = _why(task, current, force)
+        if not each.note:
+            return each.end("skipped", "unchanged; --force runs it again")
         stamps.prepare(task, current)
-        each.why, each.began, each.state = why, time.monotonic(), "running"
+        each.began, each.state = time.monotonic(), "running"
         execute(each, environment(beside))
         report.finish(task, time.monotonic() - each.began)
         stamps.seal(task)
@@ -189,9 +201,7 @@ def _make(each: Run, force: bool, beside: int) -> None:
 
 def environment(beside: int) -> dict[str, str]:
     """Return the environment of a kernel, of which so many share the machine."""
-    package = str(Path(colorlib.__file__).parents[1])
-    search = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    environ = {**os.environ, **speed.fast_environment(os.environ), "PYTHONPATH": search}
+    environ = {**os.environ, **speed.fast_environment(os.environ)}
     if beside > 1 and not environ.get("COLORLIB_THREADS"):
         from colorlib import machine  # it imports torch
 
@@ -208,11 +218,10 @@ def execute(each: Run, environ: dict[str, str]) -> None:
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    partial = each.task.beside("partial")
-    values = {**each.task.parameters, "report_dir": str(partial)}
+    values = {**each.task.parameters, "report_dir": str(each.task.partial)}
     source = load_notebook_node(str(notebooks.path(each.task.name)))
     notebook = parameterize_notebook(source, values, kernel_name="python3", language="python")
-    headings, target = notebooks.headings(notebook.cells), str(partial / "notebook.ipynb")
+    headings, target = notebooks.headings(notebook.cells), str(each.task.partial / "notebook.ipynb")
 
     def at_cell(cell: Any, cell_index: int) -> None:
         if each.stopped:
@@ -220,13 +229,12 @@ def execute(each: Run, environ: dict[str, str]) -> None:
         each.cell, each.heading = cell, headings[cell_index]
 
     kernel = {"kernel_name": "python3", "startup_timeout": 300, "on_cell_start": at_cell}
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     for left in (2, 1, 0):
         manager = NotebookExecutionManager(notebook, output_path=target, progress_bar=False)
         manager.notebook_start()
         each.client = PapermillNotebookClient(manager, timeout=None, **kernel)
         try:
-            each.client.execute(env=environ, **silent)
+            each.client.execute(env=environ, stdout=DEVNULL, stderr=DEVNULL)
             break
         except RuntimeError as error:
             if NO_KERNEL not in str(error) or not left:  # else nothing has run: start it again
@@ -234,41 +242,3 @@ def execute(each: Run, environ: dict[str, str]) -> None:
     manager.notebook_complete()
     raise_for_execution_errors(notebook, target)
     each.cell, each.heading = None, "the report"
-
-
-class Board:
-    """Says what goes on: by a line that moves on a terminal, by one now and then in a log."""
-
-    def __init__(self, runs: list[Run]) -> None:
-        self.runs, self.said, self.drawn_at = runs, ["waiting"] * len(runs), time.monotonic()
-
-    def watch(self, work: set[Any]) -> None:
-        """Show how it goes until all the work is done; Ctrl-C ends it, kernels included."""
-        while work:
-            try:
-                work = wait(work, 0.25, FIRST_COMPLETED).not_done
-                self.draw()
-            except KeyboardInterrupt:
-                for each in self.runs:
-                    each.stop()
-
-    def draw(self) -> None:
-        """Say what has begun or ended, and how far it is what runs."""
-        for number, (each, before) in enumerate(zip(self.runs, self.said, strict=True)):
-            state = self.said[number] = each.state
-            if before == "waiting" and each.why:
-                expected = f"about {duration(each.expected.seconds)}, {each.expected.source}"
-                self._say(f"{each.name}: starts ({each.why}; {expected})")
-            if state not in (before, "running"):
-                took = f" in {duration(each.seconds)}" if each.seconds else ""
-                self._say(f"{each.name}: {state}{took}; {each.note}".rstrip("; "))
-        running = [f"{e.name}: {e.progress()}" for e in self.runs if e.state == "running"]
-        if sys.stderr.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            print(f"{CLEAR}{' · '.join(running)[:width]}", end="", file=sys.stderr, flush=True)
-        elif running and time.monotonic() - self.drawn_at >= EVERY:
-            self._say("\n".join(running))
-
-    def _say(self, text: str) -> None:
-        print(f"{CLEAR * sys.stderr.isatty()}{text}", file=sys.stderr, flush=True)
-        self.drawn_at = time.monotonic()

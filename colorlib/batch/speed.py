@@ -1,8 +1,4 @@
-"""Settings that the C library and OpenMP read when a process starts; they must stand before it.
-
-Big pages for the memory of tensors, which is kept and not given back at every step; threads that
-wait for work asleep, so that two processes on the same cores do not take them from each other.
-"""
+"""Settings that the C library and OpenMP read once, when a process starts."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from pathlib import Path
 
 from colorlib import files
 
+# threads wait asleep, so that two processes share the cores; tensors get big pages and keep them
 SPEED = {
     "OMP_WAIT_POLICY": "passive",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0"
@@ -38,14 +35,11 @@ def re_execute() -> None:
         os.execve(sys.executable, command, {**os.environ, **added, ONCE: "1"})
 
 
-def write_kernel_spec(prefix: str | Path = sys.prefix) -> Path:
+def write_kernel_spec(prefix: str | Path = sys.prefix) -> None:
     """Put the settings into the kernel of an environment, so that JupyterLab starts with them."""
     path = Path(prefix) / "share/jupyter/kernels/python3/kernel.json"
     spec = files.read_json(path, strict=True)
-    env = {**fast_environment({}), **spec.get("env", {})}
-    if env != spec.get("env", {}):
-        files.write_json(path, {**spec, "env": env})
-    return path
+    files.write_json(path, {**spec, "env": {**fast_environment({}), **spec.get("env", {})}})
 
 
 if __name__ == "__main__":

@@ -21,40 +21,27 @@ from colorlib.batch.plan import RunError, Task
 from colorlib.files import read_json
 
 STAMP = ".stamp.json"
-REPORT = ("notebook.ipynb", "index.html", "metrics.json", "run.json", "figures", "weights")
-REPORT += ("checkpoints", STAMP, ".ipynb_checkpoints", ".DS_Store")  # the last: of who reads it
-RESUMED = ("parameters", "data")  # a training checks by itself that its definitions are the same
-KEPT = 3  # unfinished runs of other parameters, set aside
+REPORT = {"notebook.ipynb", "index.html", "metrics.json", "run.json", "figures", "weights"}
+REPORT |= {"checkpoints", STAMP, ".ipynb_checkpoints", ".DS_Store"}  # the last: of who reads it
+KEPT = 4  # unfinished runs of a report, each of other parameters
 DATE, COMMIT = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"[0-9a-f]{7,40}")
 ELSEWHERE = "choose another place with -p report_dir FOLDER"
 
 
 def stamp(task: Task) -> dict[str, str]:
     """Digest everything a run depends on; the keys name the parts."""
+    cells = notebooks.cells(notebooks.path(task.name))
+    helpers = sorted(Path(colorlib.__file__).parent.glob("*.py"))  # not what runs notebooks
     kinds = (*notebooks.PROFILES, "local")
     read = [files.root() / "reports" / kind / name for kind in kinds for name in task.reads]
-    scores = [report / "metrics.json" for report in read]
     parts = {
+        "notebook": [[cell["cell_type"], cell["source"], cell["tags"]] for cell in cells],
+        "colorlib": [[helper.name, files.sha(helper)] for helper in helpers],
         "parameters": task.parameters,
         "data": [_listing(path) for path in plan.named_paths(task).values()],
-        "the reports it reads": [
-            [files.sha(file) for file in scores if file.is_file()],
-            [_listing(report / "weights") for report in read],
-        ],
+        "the reports it reads": [_listing(report) for report in read],
     }
-    return {**code(task.name), **_digests(parts)}
-
-
-def code(name: str) -> dict[str, str]:
-    """Digest the code a run depends on: its notebook and the helpers, not what runs them."""
-    cells = notebooks.cells(notebooks.path(name))
-    source = [[cell["cell_type"], cell["source"], cell["tags"]] for cell in cells]
-    helpers = sorted(Path(colorlib.__file__).parent.glob("*.py"))
-    return _digests({"notebook": source, "colorlib": [[h.name, files.sha(h)] for h in helpers]})
-
-
-def _digests(parts: dict[str, Any]) -> dict[str, str]:
-    return {key: files.sha(json.dumps(part).encode()) for key, part in parts.items()}
+    return {k: files.sha(json.dumps(part, sort_keys=True).encode()) for k, part in parts.items()}
 
 
 def _listing(path: Path) -> list[list[Any]]:
@@ -67,102 +54,66 @@ def changes(report: Path, current: dict[str, str]) -> str | None:
     """Say why a report must be made (again); None when this checkout finished this very run."""
     if not report.exists():
         return "new"
-    old = read_json(report / STAMP)
-    whole = old.get("files")
-    if not old.get("finished") or not isinstance(whole, dict):
+    old = read_stamp(report)
+    if "finished" not in old:
         return "not run by this checkout"
-    for name, digest in whole.items():
+    for name, digest in old["files"].items():
         if not (report / name).is_file():
             return f"{name} is lost"
         if files.sha(report / name) != digest:
             return f"{name} was changed"
-    return moved(old.get("parts"), current)
-
-
-def moved(parts: Any, current: dict[str, str]) -> str | None:
-    """Name the parts that are no longer what they were; None when all are."""
-    parts = parts if isinstance(parts, dict) else {}
-    changed = [key for key, digest in current.items() if parts.get(key) != digest]
+    changed = [key for key, digest in current.items() if old["parts"].get(key) != digest]
     return f"{' and '.join(changed)} changed" if changed else None
 
 
+def read_stamp(report: Path) -> dict[str, Any]:
+    """Read what this checkout says of a report; nothing where that is not of its form."""
+    told = {"files": {}, "parts": {}, **read_json(report / STAMP)}
+    return told if isinstance(told["files"], dict) and isinstance(told["parts"], dict) else {}
+
+
 def prepare(task: Task, current: dict[str, str]) -> None:
-    """Make the partial place: empty but for the checkpoints of this very work, if it was killed.
-
-    What another run left to go on from is set aside, not deleted.
-    """
-    partial = task.beside("partial")
-    beside = partial.parent.glob(".*.partial-*")
-    aside = sorted(path for path in beside if path.name.startswith(f"{partial.name}-"))
-    places = [partial, *reversed(aside)]
-    ours = next((place for place in places if _same_work(place, current)), None)
-    if ours != partial:
-        if any(partial.rglob("*.checkpoint*")):
-            aside.append(partial.with_name(f"{partial.name}-{time.time_ns()}"))
-            partial.rename(aside[-1])
-        remove(partial)
-        if ours:
-            aside.remove(ours)
-            ours.rename(partial)
-        for old in aside[:-KEPT]:
-            remove(old)
-    for path in sorted(partial.rglob("*"), reverse=True):
-        if path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError):  # not empty: it holds a checkpoint
-                path.rmdir()
-        elif ".checkpoint" not in path.name:
+    """Make the partial place: empty but for the checkpoints of this very work, if it was killed."""
+    task.partial.mkdir(parents=True, exist_ok=True)
+    for path in [*task.partial.rglob("*")]:
+        if path.is_file() and ".checkpoint" not in path.name:
             path.unlink()
-    partial.mkdir(parents=True, exist_ok=True)
     owner = {"notebook": task.name, "profile": task.profile}
-    files.write_json(partial / STAMP, {**owner, "parts": current})
-
-
-def _same_work(place: Path, current: dict[str, str]) -> bool:
-    parts = read_json(place / STAMP).get("parts")
-    return isinstance(parts, dict) and all(parts.get(key) == current[key] for key in RESUMED)
+    files.write_json(task.partial / STAMP, {**owner, "parts": current})
+    unfinished = task.report.parent.glob(task.beside("*.partial").name)
+    for old in sorted(unfinished, key=lambda path: path.stat().st_mtime_ns)[:-KEPT]:
+        shutil.rmtree(old)
 
 
 def seal(task: Task) -> None:
     """Write into a whole run that it ended, and what its files are."""
-    partial = task.beside("partial")
-    names = [p.relative_to(partial).as_posix() for p in sorted(partial.rglob("*")) if p.is_file()]
-    whole = [name for name in names if name != STAMP and ".checkpoint" not in name]
-    ended = {"finished": time.strftime("%Y-%m-%d %H:%M")}
-    ended["files"] = {name: files.sha(partial / name) for name in whole}
-    files.write_json(partial / STAMP, {**read_json(partial / STAMP), **ended})
+    found = [p for p in sorted(task.partial.rglob("*")) if p.is_file() and p.name != STAMP]
+    whole = [path for path in found if ".checkpoint" not in path.name]
+    digests = {path.relative_to(task.partial).as_posix(): files.sha(path) for path in whole}
+    ended = {"finished": time.strftime("%Y-%m-%d %H:%M"), "files": digests}
+    files.write_json(task.partial / STAMP, {**read_json(task.partial / STAMP), **ended})
 
 
 def publish(task: Task) -> None:
     """Rename a sealed run to its report; the one before it stays until the new one stands."""
     refuse_foreign(task)
-    partial, old = task.beside("partial"), task.beside("old")
-    for checkpoint in sorted(partial.rglob("*.checkpoint*")):
+    for checkpoint in [*task.partial.rglob("*.checkpoint*")]:
         checkpoint.unlink()  # what was trained stands in weights/
-        with contextlib.suppress(OSError):  # not empty
-            checkpoint.parent.rmdir()
     if task.report.exists():
-        remove(old)
-        task.report.rename(old)
-    partial.rename(task.report)
-    remove(old)
+        shutil.rmtree(task.beside("old"), ignore_errors=True)
+        task.report.rename(task.beside("old"))
+    task.partial.rename(task.report)
+    shutil.rmtree(task.beside("old"), ignore_errors=True)
 
 
 def recover(task: Task) -> None:
     """Finish what a killed runner left between two renames."""
     old = task.beside("old")
-    if read_json(task.beside("partial") / STAMP).get("finished"):
+    if "finished" in read_json(task.partial / STAMP):
         publish(task)
     elif old.exists() and not task.report.exists():
         old.rename(task.report)
-    remove(old)
-
-
-def remove(path: Path) -> None:
-    """Delete a folder, file or link, where there is one; what a link points to stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -175,8 +126,7 @@ def lock(task: Task) -> Iterator[None]:
             try:
                 yield
             finally:
-                with contextlib.suppress(OSError):  # some systems remove no file that is open
-                    file.unlink()
+                file.unlink(missing_ok=True)
     except filelock.Timeout:
         raise RunError(f"another run is writing {task.report}; wait for it, or stop it") from None
 
@@ -186,25 +136,14 @@ def refuse_foreign(task: Task) -> None:
     report = task.report
     if report.is_symlink() or (report.exists() and not report.is_dir()):
         raise RunError(f"{report} is a link or a file, not a folder; {ELSEWHERE}")
-    if (owner := _owner(report)) not in (None, (task.name, task.profile)):
-        raise RunError(f"{report} is for {' at '.join(owner)}; {ELSEWHERE}")
-    known = read_json(report / STAMP).get("files")
-    left = {name.split("/")[0] for name in known} if isinstance(known, dict) else set()
-    found = sorted(path.name for path in report.iterdir()) if report.exists() else []
-    if foreign := [name for name in found if name not in left.union(REPORT)]:
+    for name in (STAMP, "metrics.json", "run.json"):
+        held = read_json(report / name)
+        owner = held.get("notebook"), held.get("profile")
+        if owner[0] and owner != (task.name, task.profile):
+            raise RunError(f"{report} is for {owner[0]} at {owner[1]}; {ELSEWHERE}")
+    own = {name.split("/")[0] for name in read_stamp(report).get("files", ())} | REPORT
+    if foreign := sorted({path.name for path in report.glob("*")} - own):
         raise RunError(f"{report} holds {foreign[0]}, which is no part of a report; {ELSEWHERE}")
-
-
-def _owner(report: Path) -> tuple[str, str] | None:
-    """Return the notebook and profile that a place is for, by where it is or by what it holds."""
-    reports = files.root() / "reports"
-    if report.resolve().is_relative_to(reports):
-        profile, _, name = report.resolve().relative_to(reports).as_posix().partition("/")
-        if profile in notebooks.PROFILES and name in notebooks.names("all"):
-            return name, profile
-    held = (read_json(report / name) for name in (STAMP, "metrics.json", "run.json"))
-    told = ((about.get("notebook"), about.get("profile")) for about in held)
-    return next(((str(name), str(profile)) for name, profile in told if name), None)
 
 
 def is_committed(report: Path) -> bool:
@@ -229,13 +168,7 @@ def status() -> list[tuple[str, str, str, str]]:
 
 
 def _code_state(report: Path, name: str) -> str:
-    """Say whether a report is of the present code: by its local stamp, else by its git commit."""
-    if parts := read_json(report / STAMP).get("parts"):
-        try:
-            why = moved(parts, code(name))
-        except notebooks.NotebookError:
-            return "of unknown code"
-        return f"older: {why}" if why else "current"
+    """Say whether the code of a report, which its git commit tells, is the present one."""
     git = read_json(report / "run.json").get("git")
     commit = str(git.get("commit")) if isinstance(git, dict) else ""
     if not COMMIT.fullmatch(commit):  # git would take some texts for options

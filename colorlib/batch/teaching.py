@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,14 @@ def hand_out(folder: str | Path) -> Path:
     folder, root = Path(folder).resolve(), files.root()
     if folder.exists():
         raise TeachingError(f"{folder} is there already: remove it, or name another with -o")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
         names = files.git(root, "ls-files", "-z").split("\0")
     except (OSError, subprocess.SubprocessError):
         raise TeachingError(f"{root} is no git checkout: git knows what belongs to it") from None
     for name in names:
         if name and not name.startswith(LEFT_OUT) and (root / name).is_file():
-            _copy(root / name, partial / name, answers=name.startswith("notebooks/"))
-    return partial.rename(folder)
+            _copy(root / name, folder / name, answers=name.startswith("notebooks/"))
+    return folder
 
 
 def _copy(file: Path, target: Path, answers: bool) -> None:
@@ -48,15 +47,15 @@ def _copy(file: Path, target: Path, answers: bool) -> None:
         target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _given(cell: dict[str, Any], answers: bool) -> list[dict[str, Any]]:
+def _given(cell: dict[str, Any], answers: bool) -> Iterator[dict[str, Any]]:
     """Give a cell without its solutions; with `answers`, each exercise and a cell to answer in."""
     source = SOLUTION.sub("", "".join(cell["source"]))
-    if cell["cell_type"] != "markdown" or not source.startswith("## Exercises"):
-        return [cell]
+    if not source.startswith("## Exercises"):
+        yield cell
+        return
     head, *exercises = re.split(r"^(?=\d+\. )", source, flags=re.M) if answers else [source]
-    given = [{**cell, "source": head.strip()}]
+    yield {**cell, "source": head.strip()}
     answer = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     for n, exercise in enumerate(exercises, 1):
-        given.append({**cell, "id": f"exercise-{n}", "source": exercise.strip()})
-        given.append({**answer, "id": f"answer-{n}", "source": f"# answer to exercise {n}"})
-    return given
+        yield {**cell, "id": f"exercise-{n}", "source": exercise.strip()}
+        yield {**answer, "id": f"answer-{n}", "source": f"# answer to exercise {n}"}
