@@ -182,17 +182,17 @@ def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Pa
 def colorize_file(
     photo: Path, target: Path, paint: Callable[[np.ndarray], np.ndarray], overwrite: bool
 ) -> None:
-    """Read, colour and write one photo."""
+    """Read, colour and write one photo; alpha and profile come along."""
     if os.path.exists(target) and not overwrite:
         raise ColorizeError(f"{target} exists; use --overwrite or another folder")
-    rgb = pictures.read_rgb(photo)
+    picture = pictures.read(photo)
     try:
-        painted = paint(rgb)
+        painted = paint(picture.rgb)
     except (MemoryError, RuntimeError) as error:  # torch says it as a RuntimeError
         if "memory" not in repr(error).lower():
             raise
         raise ColorizeError("too large for this machine's memory") from None
-    pictures.write(target, painted)
+    pictures.write(target, painted, picture.alpha, picture.icc)
 
 
 @click.command("colorize")
@@ -204,7 +204,7 @@ def colorize_file(
 @click.option("--row", default="", help="Another trained row of the notebook, as unet_gan.")
 @click.option("--side", default=0, type=click.IntRange(0), help="Short side it sees; 0: its own.")
 @click.option("--draws", default=1, type=click.IntRange(1, 100), help="Versions of a photo (05).")
-@click.option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def command(photos, name, output, draws, jpeg, overwrite, **asked):

@@ -7,6 +7,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,6 +18,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", "
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no EPS: that starts Ghostscript
 WRITABLE = {".png": "PNG", ".jpg": "JPEG"}
 MAX_PIXELS = 120_000_000
+MAX_BYTES, MAX_PROFILE = 1_000_000_000, 1_000_000  # of a file; of a profile, more Pillow refuses
 # One limit, ours: above it files are refused, so Pillow's earlier warning says nothing new.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -30,9 +32,22 @@ class PictureError(Exception):
         self.reason = reason
 
 
+class Picture(NamedTuple):
+    """An upright picture: uint8 rgb (H, W, 3), alpha (H, W) or None, an RGB profile or None."""
+
+    rgb: np.ndarray
+    alpha: np.ndarray | None = None
+    icc: bytes | None = None
+
+
+def read(path: str | Path) -> Picture:
+    """Read a picture file, whatever its kind; of a film the first frame."""
+    return _decode(read_bytes(path), path)
+
+
 def read_rgb(path: str | Path) -> np.ndarray:
     """Read a picture file as upright uint8 (H, W, 3); transparency and profile are left aside."""
-    return decode(read_bytes(path), path)
+    return read(path).rgb
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -40,6 +55,8 @@ def read_bytes(path: str | Path) -> bytes:
     if os.path.exists(path) and not os.path.isfile(path):
         raise PictureError(path, "is a folder, a pipe or a device; name a picture file")
     try:
+        if os.path.exists(path) and os.path.getsize(path) > MAX_BYTES:
+            raise PictureError(path, "is larger than a gigabyte; export it smaller")
         data = Path(path).read_bytes()
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error}); check its name and permissions"
@@ -51,12 +68,20 @@ def read_bytes(path: str | Path) -> bytes:
 
 def decode(data: bytes, path: str | Path) -> np.ndarray:
     """Decode the bytes of a file to upright uint8 (H, W, 3), whatever its kind."""
+    return _decode(data, path).rgb
+
+
+def _decode(data: bytes, path: str | Path) -> Picture:
     try:
         image = Image.open(io.BytesIO(data), formats=READABLE)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         image.load()
-        return _to_rgb(_upright(image))
+        image = _upright(image)
+        alpha = np.array(image.convert("RGBA"))[..., 3] if image.has_transparency_data else None
+        profile = image.info.get("icc_profile") or b""
+        kept = profile[16:20] == b"RGB " and len(profile) <= MAX_PROFILE  # not a CMYK or grey one
+        return Picture(_to_rgb(image), alpha, profile if kept else None)
     except UnidentifiedImageError:
         raise PictureError(path, "is not a picture that can be read; save it as PNG") from None
     except Image.DecompressionBombError:
@@ -68,14 +93,17 @@ def decode(data: bytes, path: str | Path) -> np.ndarray:
         raise PictureError(path, reason) from None
 
 
-def write(path: str | Path, rgb: np.ndarray) -> None:
-    """Write uint8 rgb (H, W, 3) as .png or .jpg, whole or not at all."""
+def write(
+    path: str | Path, rgb: np.ndarray, alpha: np.ndarray | None = None, icc: bytes | None = None
+) -> None:
+    """Write uint8 rgb (H, W, 3) as .png, with alpha (H, W), or as .jpg; whole or not at all."""
     kind = WRITABLE.get(Path(path).suffix.lower())
     if kind is None:
         raise PictureError(path, f"has another suffix than can be written: {' '.join(WRITABLE)}")
-    image, stream = Image.fromarray(_check_rgb(rgb)), io.BytesIO()
+    rgb, stream = _check_rgb(rgb), io.BytesIO()
+    image = Image.fromarray(np.dstack([rgb, alpha]) if alpha is not None and kind == "PNG" else rgb)
     try:  # with colour at full resolution: it is what these pictures are about
-        image.save(stream, kind, quality=92, subsampling=0)
+        image.save(stream, kind, icc_profile=icc, quality=92, subsampling=0)
         files.write_atomic(path, stream.getvalue())
     except OSError as error:
         reason = f"cannot be written ({error.strerror or error})"

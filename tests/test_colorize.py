@@ -135,11 +135,18 @@ def test_a_photo_keeps_size_and_lightness(tmp_path, out, weights):
     assert np.abs(painted.astype(int) - rgb).max() > 2  # and it did paint
 
 
-def test_a_photo_is_turned_upright(tmp_path, out, weights):
+def test_alpha_profile_and_orientation_come_along(tmp_path, out, weights):
+    alpha = (np.arange(600) % 256).astype(np.uint8).reshape(20, 30)
+    profile = bytes(16) + b"RGB " + bytes(180)
+    pixels = np.dstack([np.full((20, 30, 3), 90, np.uint8), alpha])
+    Image.fromarray(pixels).save(tmp_path / "alpha.png", icc_profile=profile)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    done = run(out, photo(tmp_path / "a.jpg", exif=exif), weights=weights)
-    assert done.exit_code == 0 and Image.open(out / "a.png").size == (40, 60), done.output
+    done = run(out, tmp_path / "alpha.png", photo(tmp_path / "a.jpg", exif=exif), weights=weights)
+    assert done.exit_code == 0, done.output
+    written = Image.open(out / "alpha.png")
+    assert np.array_equal(np.asarray(written)[..., 3], alpha)
+    assert written.info["icc_profile"] == profile and Image.open(out / "a.png").size == (40, 60)
 
 
 def test_bad_files_are_reported_and_the_rest_go_on(tmp_path, out, weights):

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from colorlib import files, pictures
 from colorlib.pictures import PictureError
 
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 Turn = Image.Transpose
 UNDO = {
     **{2: Turn.FLIP_LEFT_RIGHT, 3: Turn.ROTATE_180, 4: Turn.FLIP_TOP_BOTTOM, 5: Turn.TRANSPOSE},
@@ -79,12 +80,29 @@ def test_16_bits_keep_their_range(tmp_path):
     assert np.array_equal(pictures.read_rgb(tmp_path / "rgba.png"), deep[..., :3] >> 8)
 
 
-@pytest.mark.parametrize("channels", [[0, 1, 2], [0]])
-def test_transparency_is_left_aside(tmp_path, channels):
+@pytest.mark.parametrize(("space", "more"), [(b"CMYK", 0), (b"RGB ", 2_000_000)])
+def test_a_profile_that_does_not_fit_is_left_out(tmp_path, space, more):
+    # of four inks: wrong for the RGB numbers; of megabytes: Pillow would refuse the PNG with it
+    profile = SRGB[:16] + space + SRGB[20:] + bytes(more)
+    image = Image.fromarray(smooth(24, 32)).convert(space.decode().strip())
+    image.save(tmp_path / "a.jpg", quality=95, icc_profile=profile)
+    found = pictures.read(tmp_path / "a.jpg")
+    assert distance(found.rgb, smooth(24, 32)) < 4 and found.icc is None
+
+
+def test_alpha_is_kept_for_rgba_la_and_palette(tmp_path):
     rgb, alpha = noise(6, 8), noise(6, 8, 1)[..., 0]
-    Image.fromarray(np.dstack([rgb[..., channels], alpha])).save(tmp_path / "a.png")
-    found = pictures.read_rgb(tmp_path / "a.png")
-    assert found.shape == (6, 8, 3) and np.array_equal(found[..., channels], rgb[..., channels])
+    for channels in ([0, 1, 2], [0]):
+        pixels = np.dstack([rgb[..., channels], alpha])
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        found = pictures.read(tmp_path / "a.png")
+        assert np.array_equal(found.alpha, alpha) and np.array_equal(found.rgb[..., 0], rgb[..., 0])
+    palette = Image.fromarray(smooth(6, 8)).quantize(4)
+    palette.save(tmp_path / "opaque.png")
+    palette.save(tmp_path / "clear.png", transparency=0)
+    assert pictures.read(tmp_path / "opaque.png").alpha is None
+    seen = np.where(np.array(palette) == 0, 0, 255)
+    assert np.array_equal(pictures.read(tmp_path / "clear.png").alpha, seen)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
@@ -184,13 +202,19 @@ def test_no_permission(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg"])
-def test_what_is_written_comes_back(tmp_path, suffix):
-    pictures.write(tmp_path / f"a{suffix}", smooth(40, 60))
-    gap = distance(pictures.read_rgb(tmp_path / f"a{suffix}"), smooth(40, 60))
-    assert 0 < gap < 3 if suffix == ".jpg" else gap == 0
-    if suffix == ".jpg":  # colour at full resolution
-        with Image.open(tmp_path / "a.jpg") as image:
+def test_what_is_written_comes_back_with_alpha_and_profile(tmp_path, suffix):
+    rgb, alpha = smooth(40, 60), np.full((40, 60), 255, np.uint8)
+    alpha[:10] = 0
+    pictures.write(tmp_path / f"a{suffix}", rgb, alpha=alpha, icc=SRGB)
+    found = pictures.read(tmp_path / f"a{suffix}")
+    lossy = suffix == ".jpg"
+    assert distance(found.rgb[12:], rgb[12:]) < (3 if lossy else 1e-9) and found.icc == SRGB
+    if lossy:
+        assert found.alpha is None
+        with Image.open(tmp_path / f"a{suffix}") as image:  # colour at full resolution
             assert {(part[1], part[2]) for part in image.layer} == {(1, 1)}
+    else:
+        assert np.array_equal(found.alpha, alpha)
 
 
 @pytest.mark.parametrize(
