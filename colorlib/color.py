@@ -1,11 +1,9 @@
 """RGB, CIE Lab, YUV and grey on batches of tensors, differentiable, on the tensors' own device.
 
 Pictures are (B, 3, H, W) or (3, H, W); float64 stays float64, everything else becomes float32.
-Lab is that of scikit-image: sRGB, white point D65, 2 degree observer.
+Lab is that of scikit-image: sRGB, D65, 2 degrees. By hand: kornia multiplies matrices in bfloat16
+under autocast (off by 3 in Lab), cuts negative Z off and has no linear stage for `fit_gamut`.
 """
-
-# By hand: kornia multiplies matrices in bfloat16 under autocast (off by 3 in Lab), cuts negative Z
-# off, rounds its YUV to three digits, and has no linear stage for `fit_gamut`.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The evidence of a claim: studies compared, shown and judged by one rule for every paper.
 
-A study trains variants for equal steps, once per seed, and holds each against the first, paired
-picture by picture (or pair by pair). Its rows are plain data: variant -> means, and
-`delta_e_paired`, `psnr_paired`, ... as `paired` returns them.
+A study trains variants for equal steps, once per seed, and holds each against the first: variant
+-> means, and `delta_e_paired`, `psnr_paired`, ... as `paired` returns them.
 
 The rule: a claim is **supported** (or **contradicted**) where the whole interval lies on its side
 (or the other one), at least three trainings all agree, or five pairs are behind it, its control
@@ -46,12 +45,9 @@ class Claim:
 
 
 def paired(ours: Any, theirs: Any) -> dict[str, Any]:
-    """Compare two (seeds, pictures): mean difference, 95 % interval over pictures, each seed's.
-
-    Pictures that are not scored (nan) are left out.
-    """
+    """Compare two (seeds, pictures): mean difference, 95 % interval over pictures, each seed's."""
     gap = np.atleast_2d(np.asarray(ours, float) - np.asarray(theirs, float))
-    gap = gap[:, np.isfinite(gap).all(0)]
+    gap = gap[:, np.isfinite(gap).all(0)]  # without pictures that are not scored
     low, high = metrics.bootstrap(gap.mean(0), seed=0)
     return {"mean": float(gap.mean()), "low": low, "high": high, "seeds": gap.mean(1).tolist()}
 
@@ -151,7 +147,7 @@ def judge(
 ) -> list[dict[str, Any]]:
     """Judge claims by what is known, {"results", "measures", "studies"}; return rows for a record.
 
-    scale: on which share of the paper's training the results and measures of this run rest.
+    scale: of the results and measures of this run.
     """
     return [_judged(claim, known, notebook, scale) for claim in claims]
 
@@ -230,8 +226,3 @@ def questions(lines: str, known: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the open questions as rows: a line each, ` | ` between cells, {names} filled in."""
     cells = [line.format(**known).split(" | ") for line in lines.strip().splitlines()]
     return [dict(zip(record.QUESTION, row, strict=True)) for row in cells]
-
-
-def show_questions(rows: Sequence[Mapping[str, str]], caption: str) -> None:
-    """Show the open questions as a table."""
-    figures.table(rows, caption=caption)

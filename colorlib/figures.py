@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from numbers import Integral, Real
@@ -89,8 +88,6 @@ def _save(picture: Image.Image, name: str, alt: str) -> tuple[bytes, dict[str, A
     """Write NAME.png; return its bytes and what a page must know of it."""
     if not alt.strip():
         raise ValueError(f"figure '{name}' needs alt text: say in words what it shows")
-    if not re.fullmatch(r"[\w-]+", name):
-        raise ValueError(f"figure name '{name}': use letters, digits, _ and - only")
     notes = PngInfo()
     notes.add_itxt("Description", alt)
     content = _encoded(picture, "png", optimize=True, pnginfo=notes, dpi=(DPI, DPI))
@@ -206,11 +203,8 @@ def picture_grid(
 ) -> Image.Image:
     """Draw a row per picture and a column per method; at most 980 px wide.
 
-    Args:
-        columns: column title -> uint8 pictures (N, H, W, 3) or grey (N, H, W); one N for all.
-        captions: column title -> a caption under each of its pictures (usually the metric).
-        title: the finding, as a sentence.
-        row_titles: a title left of each row.
+    columns: title -> uint8 pictures (N, H, W, 3) or grey (N, H, W). captions: title -> a text under
+    each of its pictures, usually the metric. row_titles: a text left of each row.
     """
     captions = captions or {}
     counts = {name: len(batch) for name, batch in columns.items()}
@@ -274,8 +268,8 @@ def curves(
 ) -> Figure:
     """Plot losses of a `training.History`, or of label -> history, by step; the raw ones faint.
 
-    `validation` names a value of their validation entries, for a second panel. `lines`, label ->
-    height, stand in the last panel: the grey and the best-constant floor.
+    validation: the value of their validation entries for a second panel. lines: label -> height,
+    in the last panel: the grey and the best-constant floor.
     """
     named = histories if isinstance(histories, Mapping) else {histories.name: histories}
     keys = [keys] if isinstance(keys, str) else list(keys)

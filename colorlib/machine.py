@@ -97,7 +97,6 @@ def prepare(
         device: "auto" (CUDA if there is one, else the processor), "cpu", "cuda" or "cuda:1".
         precision: "auto" (RULES; what stays in float32 may use TF32 on CUDA), "fp32" or "bf16".
         model: "unet" (large and convolutional: channels_last) or "small".
-        seed: 0 to 2^32 - 1, for random, numpy and torch.
         threads: 0 takes COLORLIB_THREADS, else the physical cores this process may use, at most 8.
     """
     chosen = _device(device)

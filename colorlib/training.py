@@ -11,7 +11,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -101,11 +101,10 @@ class History:
 
     def smooth(self, key: str, over: int = 20) -> list[float]:
         """Return the mean of a loss over the `over` steps around each step, NaN left out."""
-        values, half = np.asarray(self.losses[key], dtype=float), max(int(over), 1) // 2
-        known, window = np.isfinite(values), np.ones(2 * half + 1)
-        around = slice(half, half + len(values))
-        sums = np.convolve(np.where(known, values, 0.0), window)[around]
-        counts = np.convolve(known.astype(float), window)[around]
+        values, half = np.asarray(self.losses[key], dtype=float), over // 2
+        known, around = np.isfinite(values), slice(half, half + len(values))
+        parts = (np.where(known, values, 0.0), known.astype(float))
+        sums, counts = (np.convolve(part, np.ones(2 * half + 1))[around] for part in parts)
         return np.where(counts > 0, sums / np.maximum(counts, 1), math.nan).tolist()
 
     def to_dict(self, points: int = 0) -> dict[str, Any]:
@@ -179,16 +178,6 @@ def _colours(pictures: PictureSet) -> Tensor:
     return color.to_network(rgb[..., ::thin, ::thin])[1].transpose(0, 1).flatten(1)
 
 
-def _refuse_sleepers(name: str, modules: dict[str, nn.Module], frozen: Collection[str]) -> None:
-    asleep = [f"{key}.{part}" for key, m in modules.items() for part in norms_that_sleep(m)]
-    asleep = [part for part in asleep if not part.startswith(tuple(frozen))]
-    if asleep:
-        raise ValueError(
-            f"{name}: {len(asleep)} batch norms sleep in eval mode ({asleep[0]} ...); wake them by "
-            "training.awake, or name in frozen= what is to stay so"
-        )
-
-
 def run(
     name: str,
     step: Callable[[Any, int], dict[str, Tensor]],
@@ -199,7 +188,6 @@ def run(
     optimizers: dict[str, Optimizer],
     machine: Machine,
     average: Mapping[str, EMA] | None = None,
-    frozen: Collection[str] = (),
     folder: str | Path | None = None,
     resume: bool = True,
     fingerprint: dict[str, Any] | None = None,
@@ -216,14 +204,16 @@ def run(
             Whatever it changes lives in `modules` and `optimizers`; chance is the global one.
         batches: gives `batch(index, device)`, which depends on the index only; None: no batches.
         average: moving averages of some modules, by the modules' names.
-        frozen: beginnings of names ("net.encoder") whose batch norms are in eval mode on purpose.
         folder: where the checkpoint lives; None keeps none.
         fingerprint, define: settings, data (and `steps`, if the schedule depends on it) and the
             hash of the code: they tell runs apart.
         validate: `validate(steps_done)`, every so many steps and after the last one.
         schedule: `schedule(index)`, the factor on every starting learning rate at that step.
     """
-    _refuse_sleepers(name, modules, frozen)
+    asleep = [f"{key}.{part}" for key, m in modules.items() for part in norms_that_sleep(m)]
+    if asleep:
+        what = f"{len(asleep)} batch norms sleep in eval mode ({asleep[0]} ...)"
+        raise ValueError(f"{name}: {what}; wake them by training.awake, or freeze their weights")
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
     told = (fingerprint, define)  # what else must be the same for a resume
