@@ -72,10 +72,8 @@ def gradient_penalty(
     """Return WGAN-GP's penalty, weight * mean (|gradient| - 1)^2, a scalar.
 
     The gradient of the critic's score is taken per picture at a random point between its real and
-    its generated version, (B, ...) each; not through batch norm, which mixes pictures.
-
-    per: whose length is held to 1: the gradient of a whole picture, or, as SinGAN does for its
-    patch critic, the gradient at each place, (B, C, H, W) over C.
+    its generated version, (B, ...) each; not through batch norm, which mixes pictures. Its length
+    is held to 1 `per` picture or, as SinGAN does for patch critics, per place, (B, C, H, W) over C.
     """
     share = torch.rand((len(real),) + (1,) * (real.dim() - 1), device=real.device, dtype=real.dtype)
     between = torch.lerp(fake.detach().to(real.dtype), real.detach(), share).requires_grad_()
@@ -89,8 +87,7 @@ def gradient_penalty(
 def receptive_field(module: nn.Module) -> int:
     """Return how many input pixels a side one output of a stack of convolutions sees.
 
-    Counts Conv2d and pooling layers in their order of registration, however nested; so it
-    is for plain stacks: branches that run side by side would be counted one after the other.
+    Counts Conv2d and pooling layers in their order of registration: so for plain stacks only.
     """
     field, stride = 1, 1
     for layer in module.modules():

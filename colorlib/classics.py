@@ -1,10 +1,7 @@
 """Colouring without learning: two transfers from a reference picture and one from colour hints.
 
 Each of the three takes lightness, L* in 0..100, (H, W), and returns ab in Lab units, float32
-(H, W, 2). A reference is uint8 RGB, (h, w, 3), of any size. The lightness stays its owner's: join
-it with ab by `color.with_lightness`, which reduces the chroma that sRGB cannot show.
-
-`guided` refines any method's colours, or enlarges them; it takes tensors.
+(H, W, 2), to join by `color.with_lightness`. A reference is uint8 RGB, (h, w, 3), of any size.
 """
 
 from __future__ import annotations
@@ -48,7 +45,7 @@ def welsh(
     """
     lightness = _checked(lightness)
     lab = color.rgb_to_lab(color.as_rgb(reference[None]))[0].double().numpy()
-    rows, columns = _jittered_grid(reference.shape[:2], samples, np.random.default_rng(seed))
+    rows, columns = _jittered_grid(reference.shape[:2], samples, seed)
     spread, wanted = lab[0].std(), lightness.std()
     stretch = wanted / spread if min(spread, wanted) > FLAT else 1.0
     remapped = (lab[0] - lab[0].mean()) * stretch + lightness.mean()
@@ -123,16 +120,16 @@ def box(picture: Tensor, radius: int) -> Tensor:
     return picture
 
 
-def _jittered_grid(
-    size: tuple[int, int], samples: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _jittered_grid(size: tuple[int, int], samples: int, seed: int) -> tuple[np.ndarray, ...]:
     """Return rows and columns of about `samples` pixels, one at random in each near-square cell."""
     height, width = size
     down = min(max(round((samples * height / width) ** 0.5), 1), height, samples)
     across = min(-(-samples // down), width)
     cells = np.indices((down, across)).reshape(2, -1)
     cell_size = np.array([[height / down], [width / across]])
-    rows, columns = ((cells + generator.random(cells.shape)) * cell_size).astype(int)
+    rows, columns = ((cells + np.random.default_rng(seed).random(cells.shape)) * cell_size).astype(
+        int
+    )
     return np.minimum(rows, height - 1), np.minimum(columns, width - 1)
 
 

@@ -36,9 +36,8 @@ BISECTIONS = 12  # chroma to 1/4096 of itself, below half a level of 8 bits
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert RGB in [0, 1] to Lab: L in 0..100, ab in about -108..98."""
     linear = to_linear(_float(rgb)).unbind(-3)
-    x, y, z = (
-        _cube_root(_mix(row, linear) / w) for row, w in zip(XYZ_FROM_RGB, WHITE, strict=True)
-    )
+    xyz = [_mix(row, linear) / white for row, white in zip(XYZ_FROM_RGB, WHITE, strict=True)]
+    x, y, z = map(_cube_root, xyz)
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), -3)
 
 
@@ -176,11 +175,8 @@ def _lab_to_linear(lightness: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
     return [_mix(row, xyz) for row in RGB_FROM_XYZ]
 
 
-# Both branches of `where` are differentiated: the clamps keep the unused one finite.
-
-
 def to_linear(rgb: Tensor) -> Tensor:
-    """Take the sRGB curve off RGB in [0, 1]."""
+    """Take the sRGB curve off RGB in [0, 1]; the clamp keeps the unused branch's gradient finite."""
     curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055).pow(2.4)
     return torch.where(rgb > 0.04045, curve, rgb / 12.92)
 

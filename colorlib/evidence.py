@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -77,9 +76,7 @@ def scale(seen: float, of: float, width: float = 1.0) -> str:
     return share if width == 1 else f"{share}, {width:.2g} of its width"
 
 
-def find(
-    notebook: str, name: str, run: Callable[[], Study | None], P: SimpleNamespace
-) -> Study | None:
+def find(notebook: str, name: str, run: Callable[[], Study | None], P: Any) -> Study | None:
     """Run a study that the parameters ask for; else take its newest committed result, or None."""
     if name not in P.studies:
         return record.newest_study(notebook, name)

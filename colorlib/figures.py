@@ -65,11 +65,10 @@ def slider(
     size = tuple(map(max, zip(*(picture.size for picture in pictures), strict=True)))
     pictures = [_paper(size, picture) for picture in pictures]  # so that nothing jumps
     factor = max(1, 320 // max(size))  # small pictures by a whole factor
-    width, height = (factor * side for side in size)
-    last = _framed(pictures[-1].resize((width, height), Image.Resampling.NEAREST), title)
+    last = _framed(ImageOps.scale(pictures[-1], factor, Image.Resampling.NEAREST), title)
     _, metadata = _save(last, name, f"{alt} ({labels[-1]})")
     shown = {"labels": list(labels), "frames": _data_uris(pictures), "alt": alt, "title": title}
-    shown |= {"width": width, "height": height, "sharp": factor > 1}
+    shown |= {"width": factor * size[0], "height": factor * size[1], "sharp": factor > 1}
     identity = f"slider-{name}-{files.sha(repr(shown).encode())[:8]}"
     page = _template("slider").render(shown, id=identity)
     _display({"text/html": page, "text/plain": f"[{name}] {alt}"}, metadata)
@@ -146,9 +145,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, size * DPI / 72, layout_engine=basic)
 
 
-def _words(
-    text: str, width: int, size: int = 10, bold: bool = False, fill: str = INK
-) -> Image.Image:
+def _words(text: str, width: int, size: int = 10, bold: bool = False, fill=INK) -> Image.Image:
     """Set a text in lines on paper of that width; sizes are in points."""
     lines, step = _wrap(text, width, size, bold), round(1.6 * size)
     page = _paper((width, step * len(lines)))
@@ -304,10 +301,9 @@ def curves(
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str, name: str | None = None) -> None:
-    """Show rows (column -> value) as an HTML table, or as plain text where HTML is not read.
+    """Show rows (column -> value) as an HTML table, NAME its id, or as plain text without HTML.
 
-    Numbers are rounded alike in a column and stand right; None and NaN become a dash;
-    `name` is the table's id in the page.
+    Numbers are rounded alike in a column and stand right; None and NaN become a dash.
     """
     if not caption.strip():
         raise ValueError("a table needs a caption: say what it shows")

@@ -179,9 +179,7 @@ def peak_memory() -> dict[str, float]:
 
 
 class Stopwatch:
-    """Measure the seconds of a `with` block, the work queued on a GPU included."""
-
-    seconds: float = 0.0
+    """Measure the `seconds` of a `with` block, the work queued on a GPU included."""
 
     def __enter__(self) -> Stopwatch:
         self.seconds = -self._now()

@@ -110,10 +110,9 @@ def table_rows(
 
 def summary(scores: dict[str, np.ndarray], true_colourfulness: np.ndarray, seed: int) -> dict:
     """Sum up one row, score -> one number a picture, as plain JSON values."""
-    ratio = scores["colourfulness"].mean() / true_colourfulness.mean()
     return {name: float(scores[name].mean()) for name in SCORES} | {
         "psnr_pooled": float(_decibels(scores["mse"].mean())),
-        "cf_ratio": float(ratio),
+        "cf_ratio": float(scores["colourfulness"].mean() / true_colourfulness.mean()),
         "n": len(true_colourfulness),
         "ci95": {name: list(bootstrap(scores[name], seed)) for name in SCORES},
     }
@@ -168,8 +167,7 @@ def mean_chroma(rgb: np.ndarray) -> np.ndarray:
 def mean_ab(pictures: np.ndarray) -> tuple[float, float]:
     """Return the mean a and the mean b over all pixels of the pictures."""
     means = _by_chunk(lambda chunk: _lab(chunk)[:, 1:].mean((2, 3), dtype=torch.float64))(pictures)
-    a, b = means.mean(0).tolist()
-    return a, b
+    return tuple(means.mean(0).tolist())
 
 
 def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -110,13 +110,18 @@ def write(
 
 def read(report_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (metrics, run) of a report folder, checked."""
-    folder = Path(report_dir)
-    metrics, run = (_read(folder / name) for name in ("metrics.json", "run.json"))
-    try:
-        check_metrics(metrics)
-    except RecordError as problem:
-        raise RecordError(f"{folder / 'metrics.json'}: {problem}") from None
-    return metrics, run
+    found = []
+    for path in (Path(report_dir) / "metrics.json", Path(report_dir) / "run.json"):
+        try:
+            found.append(files.read_json(path, strict=True))
+            if path.name == "metrics.json":
+                check_metrics(found[0])
+        except FileNotFoundError:
+            raise RecordError(f"{path}: no such record; run the notebook first") from None
+        except (OSError, ValueError, RecordError) as problem:
+            reason = str(problem).splitlines()[0]
+            raise RecordError(f"{path}: not a readable record ({reason}); run it again") from None
+    return found[0], found[1]
 
 
 def newest_study(notebook: str, study: str) -> dict[str, Any] | None:
@@ -137,16 +142,6 @@ def newest_study(notebook: str, study: str) -> dict[str, Any] | None:
                 made = {"date": date[:10], "commit": commit[:7]}
                 found.append((date, profile, {**content, "origin": content["origin"] | made}))
     return max(found, key=lambda each: each[:2])[2] if found else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return files.read_json(path, strict=True)
-    except FileNotFoundError:
-        raise RecordError(f"{path}: no such record; run the notebook first") from None
-    except (OSError, ValueError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise RecordError(f"{path}: not a readable record ({reason}); run it again") from None
 
 
 def check_metrics(metrics: dict[str, Any]) -> None:

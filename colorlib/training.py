@@ -127,10 +127,7 @@ class History:
 
 
 class EMA(nn.Module):
-    """A moving average of a network's weights and running statistics; `module` is what paints.
-
-    Make it before the first step. It follows quickly at first: random weights are soon forgotten.
-    """
+    """A moving average of a network's weights and running statistics; `module` is what paints."""
 
     def __init__(self, module: nn.Module, decay: float = 0.995) -> None:
         super().__init__()
@@ -141,6 +138,7 @@ class EMA(nn.Module):
     def update(self, module: nn.Module) -> None:
         """Move a little towards the network as it is now."""
         steps = int(self.steps)
+        # quickly at first: random weights are soon forgotten
         share = 1 - min(self.decay, (1 + steps) / (10 + steps))
         now = module.state_dict()
         for key, mean in self.module.state_dict().items():
@@ -364,9 +362,7 @@ def count_parameters(module: nn.Module) -> float:
     return sum(p.numel() for p in module.parameters()) / 1e6
 
 
-def save_weights(
-    path: str | Path, module: nn.Module, info: dict[str, Any], half: bool = False
-) -> None:
+def save_weights(path: str | Path, module: nn.Module, info: dict, half: bool = False) -> None:
     """Write a module's weights and `info` (plain data) as safetensors; half: float16 weights."""
     tensors = module.state_dict()
     if half:  # buffers stay: a running variance can exceed float16
@@ -386,13 +382,11 @@ def read_info(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(path: str | Path, module: nn.Module) -> None:
-    """Load a safetensors or .pth file into the module: every key and shape must match.
-
-    Only the counts of batches that a batch norm has seen may be absent, as in old files of torch.
-    """
+    """Load a safetensors or .pth file into the module: every key and shape must match."""
     found, wanted = _read(path)[0], module.state_dict()
     for key in wanted | found:
         shapes = [getattr(each.get(key), "shape", None) for each in (found, wanted)]
+        # old files of torch do not count the batches that a norm has seen
         if shapes[0] != shapes[1] and (key in found or not key.endswith("num_batches_tracked")):
             what = "{} is {}, not {}".format(key, *(s and tuple(s) for s in shapes))
             raise WeightsError(f"{path}: weights of another network ({what})")
