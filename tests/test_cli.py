@@ -32,9 +32,9 @@ def project(tmp_path, monkeypatch):
     tiny.keep(tmp_path / "notebooks/params/limits.yml", {"common": {"seed": [0, None]}})
 
     def execute(each, environ):
-        if each.task.parameters.get("seed") == 7 and each.name == "02_other":
+        if each.task.parameters.get("seed") == 7 and each.task.name == "02_other":
             raise runner.RunError("in 'Data': ValueError: seven")
-        tiny.leave_report(each.task.partial, each.name, each.task.profile)
+        tiny.leave_report(each.task.partial, each.task.name, each.task.profile)
 
     monkeypatch.setattr(runner, "execute", execute)
     return tmp_path

@@ -95,7 +95,7 @@ def batch(tmp_path_factory):
         tiny.write(root, "03_dies", "# Dies", PARAMETERS, "## Model", "import os; os._exit(9)")
         (root / "notebooks/params/smoke").mkdir(parents=True)
         (root / "notebooks/params/smoke/01_good.yml").write_text("rate: 2.0e-3\nstudies: [a]\n")
-        yield root, {each.name: each for each in runner.run(profile="smoke", jobs=2)}
+        yield root, {each.task.name: each for each in runner.run(profile="smoke", jobs=2)}
 
 
 def test_one_failure_does_not_stop_the_others(batch):
@@ -202,7 +202,7 @@ def test_a_killed_run_leaves_no_kernel_and_is_continued(tmp_path, monkeypatch, e
 
 def play(each, environ):
     """Stand in for a kernel: write what papermill and a notebook would."""
-    tiny.leave_report(each.task.partial, each.name, each.task.profile)
+    tiny.leave_report(each.task.partial, each.task.name, each.task.profile)
 
 
 @pytest.fixture
@@ -267,7 +267,9 @@ def test_a_damaged_report_is_made_again(project):
 
 def test_what_reads_others_runs_after_them(project, monkeypatch):
     ran = []
-    monkeypatch.setattr(runner, "execute", lambda each, _: (ran.append(each.name), play(each, _)))
+    monkeypatch.setattr(
+        runner, "execute", lambda each, _: (ran.append(each.task.name), play(each, _))
+    )
     tiny.write(project, "00_reads", "# Reads", PARAMETERS, reads=["01_good", "02_two"])
     tiny.write(project, "02_two", "# Two", PARAMETERS)
     assert all(each.good for each in runner.run(jobs=2))

@@ -1,7 +1,5 @@
 """The command line of colorlib. What is slow to import waits until it is needed."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
@@ -41,12 +39,8 @@ def main() -> None:
 @click.argument("names", nargs=-1, metavar="[NOTEBOOK ...]")
 @click.option("--studies", is_flag=True, help="Run the notebooks of studies, not the lessons.")
 @PROFILE
-@click.option(
-    "-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; repeatable."
-)
-@click.option(
-    "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Notebooks at a time."
-)
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Notebooks at a time.")
 @click.option("--force", is_flag=True, help="Run also what is unchanged.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run and what it takes.")
 def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> None:
@@ -55,9 +49,7 @@ def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> 
 
     kind = "studies" if studies else "lessons"
     runs = runner.run(names, parameters=dict(pairs), kind=kind, **options)
-    rows = [
-        (r.name, r.state, files.duration(r.seconds) if r.seconds else "-", r.note) for r in runs
-    ]
+    rows = [(r.task.name, r.state, files.duration(r.seconds), r.note) for r in runs]
     show(("notebook", "state", "time", ""), rows)
     reports = files.root() / "reports"
     if any(r.state == "finished" and reports in r.task.report.parents for r in runs):

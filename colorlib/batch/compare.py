@@ -1,7 +1,5 @@
 """My run against the committed one, metric by metric, within stated tolerances."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Sequence
@@ -9,7 +7,6 @@ from typing import Any
 
 from colorlib import files, notebooks
 from colorlib.batch.stamps import STAMP
-from colorlib.files import read_json
 
 # metric: largest difference on the same processor and thread count, and elsewhere
 TOLERANCES: dict[str, tuple[float, float]] = {
@@ -46,7 +43,7 @@ def _compare_one(name: str, profile: str, against: str) -> tuple[str, str]:
     reports = files.root() / "reports"
     tree, local = reports / profile / name, reports / "local" / name
     mine = tree if (tree / STAMP).exists() else local  # it ran here, or was played in Jupyter
-    metrics, run = read_json(mine / "metrics.json"), read_json(mine / "run.json")
+    metrics, run = files.read_json(mine / "metrics.json"), files.read_json(mine / "run.json")
     if metrics.get("profile") != profile:
         return "not run here", f"run it: colorlib run {name} --profile {profile}"
     other = other_machine(run, committed_json(profile, name, "run.json", against))

@@ -3,8 +3,6 @@
 They ask nothing of any server; a picture without words for those who cannot see it is an error.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -17,7 +15,6 @@ from urllib.parse import quote
 
 from colorlib import files, notebooks
 from colorlib.batch import results
-from colorlib.files import read_json
 
 NO_ALT = ("", "No description has been provided for this image")  # the words are nbconvert's
 
@@ -57,7 +54,7 @@ def render(report: str | Path) -> Path:
 
 def _about(report: Path) -> dict[str, Any]:
     """Collect what a report's page says around its cells: title, facts and other runs."""
-    metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
+    metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
     name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
     profile = report.parents[name.count("/")]
     pages = results.folders(profile.parent, "index.html")
@@ -180,7 +177,7 @@ def render_index(reports: str | Path) -> Path:
 
 def _run(report: Path, reports: Path) -> dict[str, Any]:
     """Describe a run for its paper's card; its picture is the grid of results, else the first."""
-    metrics, run = read_json(report / "metrics.json"), read_json(report / "run.json")
+    metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
     place = report.relative_to(reports)
     cells = notebooks.cells(report / "notebook.ipynb")
     outputs = [output for cell in cells for output in cell.get("outputs", [])]

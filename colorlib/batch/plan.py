@@ -1,7 +1,5 @@
 """What would run: strict parameters, the order, and what a run takes, before a file is touched."""
 
-from __future__ import annotations
-
 import glob
 import graphlib
 import json
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from colorlib import files, notebooks
-from colorlib.files import read_json
 
 NO_PATHS = ("profile", "device", "precision", "report_dir", "show")
 GUESSES = {"smoke": 30, "laptop": 180, "overnight": 5 * 3600, "paper": 8 * 3600}  # seconds
@@ -80,7 +77,7 @@ def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
             missing = f"{key} = {text!r}: there is no such file or folder"
             raise notebooks.ParameterError(f"{name}: {missing}")
     report = Path(os.path.abspath(chosen or files.root() / "reports" / profile / name))
-    about = read_json(notebooks.path(name)).get("metadata", {}).get("colorlib", {})
+    about = files.read_json(notebooks.path(name)).get("metadata", {}).get("colorlib", {})
     return Task(
         name, profile, values, report, tuple(map(notebooks.full_name, about.get("reads", ())))
     )
@@ -140,7 +137,7 @@ class Expectation(NamedTuple):
 def expectation(task: Task) -> Expectation:
     """Look up what the last run of this profile took, here or where the report was made."""
     for report in (task.report, files.root() / "reports" / task.profile / task.name):
-        run = read_json(report / "run.json")
+        run = files.read_json(report / "run.json")
         seconds, date = run.get("wall_seconds"), str(run.get("date"))[:10]
         if isinstance(seconds, (int, float)) and 0 <= seconds < 1e9:  # NaN is not
             return Expectation(seconds, f"as on {date}")

@@ -1,7 +1,5 @@
 """An executed notebook becomes a report: checked, small, without the machine it ran on."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os
@@ -14,7 +12,6 @@ from typing import Any
 from colorlib import files, pictures
 from colorlib.batch import pages
 from colorlib.batch.plan import RunError, Task, named_paths
-from colorlib.files import read_json
 
 MOST = 2_500_000  # bytes of a report's figures and notebook; with its page under three million
 QUALITY = 75  # of the JPEGs that take the place of figures where there are more
@@ -30,7 +27,7 @@ def finish(task: Task, seconds: float) -> None:
     metrics, run = record.read(partial)
     run["wall_seconds"] = round(seconds, 1)
     run["parameters"]["report_dir"] = ""  # as in the notebook
-    notebook = _neutral(read_json(partial / "notebook.ipynb", strict=True))
+    notebook = _neutral(files.read_json(partial / "notebook.ipynb", strict=True))
     for name, content in (("metrics.json", metrics), ("run.json", run)):
         files.write_json(partial / name, scrub(content, places))
     text = json.dumps(scrub(notebook, places), indent=1, ensure_ascii=False, sort_keys=True)

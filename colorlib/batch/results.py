@@ -1,7 +1,5 @@
 """What the committed reports found: each claim's verdict, each run's headline, README's tables."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from colorlib import files, notebooks, record
-from colorlib.files import read_json
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SHOWN = {  # by weight; smoke runs judge nothing and local ones are private: both are left out
@@ -81,8 +78,8 @@ def collect(reports: str | Path) -> list[Paper]:
     for folder in folders(reports, "metrics.json"):
         if folder.name not in papers:  # a lesson comes before its studies
             papers[folder.name] = Paper(folder.name, title(folder))
-        paper, metrics = papers[folder.name], read_json(folder / "metrics.json")
-        date = str(read_json(folder / "run.json").get("date", ""))[:10]
+        paper, metrics = papers[folder.name], files.read_json(folder / "metrics.json")
+        date = str(files.read_json(folder / "run.json").get("date", ""))[:10]
         run = {"date": date, "href": f"{folder.relative_to(reports).as_posix()}/index.html"}
         seen: Counter[str] = Counter()  # one sentence may be held against two things
         for row in metrics.get("claims", []):
@@ -135,7 +132,9 @@ def render_claims(reports: str | Path) -> Path:
 def tables(reports: str | Path) -> dict[str, str]:
     """Return README's Markdown tables: the lessons' results, and the verdicts counted by paper."""
     lessons = [f for f in folders(reports, "metrics.json") if f.parent.name in SHOWN]
-    scored = {f.relative_to(reports).as_posix(): read_json(f / "metrics.json") for f in lessons}
+    scored = {
+        f.relative_to(reports).as_posix(): files.read_json(f / "metrics.json") for f in lessons
+    }
     return {
         "results": fill("results.md.j2", scored=scored, floors=files.FLOORS),
         "claims": fill("claims.md.j2", papers=collect(reports)),

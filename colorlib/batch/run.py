@@ -3,8 +3,6 @@
 A kernel ends by itself, within a second, when its runner dies, however it dies.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os
@@ -17,10 +15,9 @@ from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import Any
 
-from colorlib import notebooks
+from colorlib import files, notebooks
 from colorlib.batch import plan, speed, stamps
 from colorlib.batch.plan import Expectation, RunError, Task
-from colorlib.files import duration, read_json
 
 EVERY = 20.0  # seconds between two lines on how far it is
 NO_KERNEL = "Kernel died before replying"  # it found one of its ports taken by another program
@@ -45,11 +42,6 @@ class Run:
     client: Any = None
 
     @property
-    def name(self) -> str:
-        """The notebook's name."""
-        return self.task.name
-
-    @property
     def good(self) -> bool:
         """True unless something is left to mend or to run."""
         return self.state in ("finished", "skipped", "would run")
@@ -71,9 +63,9 @@ class Run:
         if self.told == before:
             return ""
         if self.told == "running":
-            expected = f"about {duration(self.expected.seconds)}, {self.expected.source}"
-            return f"{self.name}: starts ({self.note}; {expected})"
-        return f"{self.name}: {self.told} {self.note}".rstrip()
+            expected = f"about {files.duration(self.expected.seconds)}, {self.expected.source}"
+            return f"{self.task.name}: starts ({self.note}; {expected})"
+        return f"{self.task.name}: {self.told} {self.note}".rstrip()
 
     def progress(self) -> str:
         """Say in one line where it is and how long it will take; "" unless it runs."""
@@ -82,10 +74,10 @@ class Run:
         words, seconds = [self.heading or "starting"], time.monotonic() - self.began
         for output in (self.cell or {}).get("outputs", [])[-1:]:  # a training's own line moves
             words.append(output.get("data", {}).get("text/plain", ""))
-        words.append(duration(seconds))
+        words.append(files.duration(seconds))
         if self.expected.measured and self.expected.seconds > seconds:
-            words.append(f"about {duration(self.expected.seconds - seconds)} left")
-        return f"{self.name}: {', '.join(filter(None, words))}"
+            words.append(f"about {files.duration(self.expected.seconds - seconds)} left")
+        return f"{self.task.name}: {', '.join(filter(None, words))}"
 
 
 def run(
@@ -196,7 +188,7 @@ def _make(each: Run, force: bool, beside: int) -> None:
         report.finish(task, time.monotonic() - each.began)
         stamps.seal(task)
         stamps.publish(task)
-        each.end("finished", results.headline(read_json(task.report / "metrics.json")))
+        each.end("finished", results.headline(files.read_json(task.report / "metrics.json")))
 
 
 def environment(beside: int) -> dict[str, str]:

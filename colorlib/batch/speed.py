@@ -1,7 +1,5 @@
 """Settings that the C library and OpenMP read once, when a process starts."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

@@ -1,7 +1,5 @@
 """What stands on disk: is a report whole and unchanged, whose is it, and who is writing it?"""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
@@ -18,7 +16,6 @@ import colorlib
 from colorlib import files, notebooks
 from colorlib.batch import plan
 from colorlib.batch.plan import RunError, Task
-from colorlib.files import read_json
 
 STAMP = ".stamp.json"
 REPORT = {"notebook.ipynb", "index.html", "metrics.json", "run.json", "figures", "weights"}
@@ -68,7 +65,7 @@ def changes(report: Path, current: dict[str, str]) -> str | None:
 
 def read_stamp(report: Path) -> dict[str, Any]:
     """Read what this checkout says of a report; nothing where that is not of its form."""
-    told = {"files": {}, "parts": {}, **read_json(report / STAMP)}
+    told = {"files": {}, "parts": {}, **files.read_json(report / STAMP)}
     return told if isinstance(told["files"], dict) and isinstance(told["parts"], dict) else {}
 
 
@@ -91,7 +88,7 @@ def seal(task: Task) -> None:
     whole = [path for path in found if ".checkpoint" not in path.name]
     digests = {path.relative_to(task.partial).as_posix(): files.sha(path) for path in whole}
     ended = {"finished": time.strftime("%Y-%m-%d %H:%M"), "files": digests}
-    files.write_json(task.partial / STAMP, {**read_json(task.partial / STAMP), **ended})
+    files.write_json(task.partial / STAMP, {**files.read_json(task.partial / STAMP), **ended})
 
 
 def publish(task: Task) -> None:
@@ -109,7 +106,7 @@ def publish(task: Task) -> None:
 def recover(task: Task) -> None:
     """Finish what a killed runner left between two renames."""
     old = task.beside("old")
-    if "finished" in read_json(task.partial / STAMP):
+    if "finished" in files.read_json(task.partial / STAMP):
         publish(task)
     elif old.exists() and not task.report.exists():
         old.rename(task.report)
@@ -137,7 +134,7 @@ def refuse_foreign(task: Task) -> None:
     if report.is_symlink() or (report.exists() and not report.is_dir()):
         raise RunError(f"{report} is a link or a file, not a folder; {ELSEWHERE}")
     for name in (STAMP, "metrics.json", "run.json"):
-        held = read_json(report / name)
+        held = files.read_json(report / name)
         owner = held.get("notebook"), held.get("profile")
         if owner[0] and owner != (task.name, task.profile):
             raise RunError(f"{report} is for {owner[0]} at {owner[1]}; {ELSEWHERE}")
@@ -161,7 +158,7 @@ def status() -> list[tuple[str, str, str, str]]:
         for name in notebooks.names("all"):
             report = files.root() / "reports" / profile / name
             if report.is_dir():
-                made = DATE.match(str(read_json(report / "run.json").get("date")))
+                made = DATE.match(str(files.read_json(report / "run.json").get("date")))
                 state = "your own" if profile == "local" else _code_state(report, name)
                 rows.append((name, profile, made[0] if made else "unknown", state))
     return rows
@@ -169,7 +166,7 @@ def status() -> list[tuple[str, str, str, str]]:
 
 def _code_state(report: Path, name: str) -> str:
     """Say whether the code of a report, which its git commit tells, is the present one."""
-    git = read_json(report / "run.json").get("git")
+    git = files.read_json(report / "run.json").get("git")
     commit = str(git.get("commit")) if isinstance(git, dict) else ""
     if not COMMIT.fullmatch(commit):  # git would take some texts for options
         return "of unknown code"

@@ -1,7 +1,5 @@
 """The project as a class gets it: all that is committed, but for the solutions of the exercises."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
