@@ -176,7 +176,7 @@ def _lab_to_linear(lightness: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
 
 
 def to_linear(rgb: Tensor) -> Tensor:
-    """Take the sRGB curve off RGB in [0, 1]; the clamp keeps the unused branch's gradient finite."""
+    """Take the sRGB curve off RGB in [0, 1]; clamps keep the unused branch's gradient finite."""
     curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055).pow(2.4)
     return torch.where(rgb > 0.04045, curve, rgb / 12.92)
 
