@@ -1,7 +1,5 @@
 """My run against the committed one."""
 
-from __future__ import annotations
-
 import copy
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """Report pages: readable without a network, by eye and by ear."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -179,24 +177,19 @@ def test_the_paper_s_own_code_stands_open(root):
     assert opened == [True, False, True, False, True, True]  # the last is show()
 
 
-PRINTED = (
-    r"\arg\min_G \max_D \mathcal{L}(G, D)",
-    r"\begin{aligned} a &= b \\ c &= d \end{aligned}",
-    r"\lVert y - \hat{y} \rVert_F^2 \le 1",
-)
-
-
-@pytest.mark.parametrize("latex", PRINTED)
-def test_what_the_papers_write_becomes_mathml(latex):
-    assert pages.mathml(latex).startswith("<math")
-
-
 @pytest.mark.parametrize(
-    "latex, spaced",
-    [(r"\log x", 1), (r"\log D(x)", 1), (r"\log\hat{y}", 1), (r"\log_2 x", 0), (r"\log(x)", 0)],
+    ("latex", "spaces"),
+    [
+        (r"\arg\min_G \max_D \mathcal{L}(G, D)", 0),
+        (r"\begin{aligned} a &= b \\ c &= d \end{aligned}", 0),
+        (r"\lVert y - \hat{y} \rVert_F^2 \le 1", 0),
+        *((r"\log x", 1), (r"\log D(x)", 1), (r"\log\hat{y}", 1)),
+        *((r"\log_2 x", 0), (r"\log(x)", 0)),  # as TeX does
+    ],
 )
-def test_a_function_keeps_its_distance_and_its_index(latex, spaced):
-    assert pages.mathml(latex).count("<mspace") == spaced
+def test_what_the_papers_write_becomes_mathml(latex, spaces):
+    shown = pages.mathml(latex)
+    assert shown.startswith("<math") and shown.count("<mspace") == spaces
 
 
 @given(st.text(alphabet="\\{}^_&x1<arlefticn ", max_size=25))

@@ -1,7 +1,5 @@
 """What would run: strict parameters, ranges and paths, the order, and what a run takes."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """What the reports found: the largest run that tested counts, nothing is lost or typed by hand."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

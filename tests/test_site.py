@@ -1,7 +1,5 @@
 """The committed pages as a reader's browser sees them: no broken link, no error, any width."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,7 +1,5 @@
 """The settings of a fast start: added where they are not set, once, and in the kernel's spec."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What is taught from: the way through agrees with the reports, every exercise says its grade."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
