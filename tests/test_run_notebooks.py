@@ -71,17 +71,27 @@ def _is_size(value: Any) -> bool:
     return bool(members) and all(type(member) in (int, float) for member in members)
 
 
+def with_rates(name: str) -> dict[str, Any]:
+    """Return smoke's values, and the rates and weights that only a larger profile names."""
+    values = notebooks.profile_parameters(name, "smoke")
+    for profile in ("overnight", "paper"):
+        larger = notebooks.profile_parameters(name, profile)
+        values |= {k: v for k, v in larger.items() if k not in values and type(v) is float}
+    return values
+
+
 def larger() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the runs that try the larger profiles: one of a notebook where one can do it."""
+    """Return the runs that try the options of larger profiles: one of a notebook where it can."""
     runs = {}
     for name in notebooks.names("all"):
         smoke, *both = (reduced(name, profile) for profile in ("smoke", "overnight", "paper"))
         overnight, paper = ({k: v for k, v in b.items() if v != smoke[k]} for b in both)
         merged = {**overnight, **paper}
-        lost = {k for k, v in overnight.items() if v != merged[k] and not _is_size(v)}
+        options = {key for key, value in merged.items() if not _is_size(value)}
+        lost = {k for k, v in overnight.items() if v != merged[k] and k in options}
         if lost - {"profile", "studies"}:
             runs[f"{name} overnight"] = (name, {**smoke, **overnight})
-        if merged.keys() - {"profile", "studies"}:  # else the run at smoke has tried it
+        if options - {"profile", "studies", "study_pairs"}:  # else the run at smoke has tried it
             runs[f"{name} paper"] = (name, {**smoke, **merged})
     return runs
 
@@ -89,7 +99,7 @@ def larger() -> dict[str, tuple[str, dict[str, Any]]]:
 @pytest.fixture(scope="module", params=notebooks.names("all"))
 def executed(request, tmp_path_factory):
     out = tmp_path_factory.mktemp(request.param.replace("/", "-"))
-    done = execute(request.param, out, notebooks.profile_parameters(request.param, "smoke"))
+    done = execute(request.param, out, with_rates(request.param))
     assert done.returncode == 0, done.stderr[-3000:]
     return request.param, out
 
