@@ -441,9 +441,9 @@ def test_a_variant_is_trained_once_and_a_part_that_is_off_is_no_variant(tmp_path
     assert len(b.trained) == 4
     assert study["variants"]["whole"]["delta_e_paired"]["mean"] == 0
     assert len(study["variants"]["no branch"]["delta_e_paired"]["seeds"]) == 2
-    (tmp_path / "checkpoints" / "colorgan.checkpoint.safetensors").write_bytes(b"")
+    (tmp_path / "checkpoints" / "colorgan.checkpoint.pth").write_bytes(b"")
     b.tidy()
-    assert [f.name for f in b.folder.iterdir()] == ["colorgan.checkpoint.safetensors"]
+    assert [f.name for f in b.folder.iterdir()] == ["colorgan.checkpoint.pth"]
 
 
 def test_the_coin_is_judged_against_fair_tosses(tmp_path):
