@@ -10,7 +10,9 @@ import platform
 import random
 import re
 import resource
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from torch import nn
 # 0.54 s (64 px, batch 16). Small models stay in float32, to be safe.
 RULES = {"unet": torch.bfloat16, "small": None}
 MOST_THREADS = 8
+SEATS = Path(tempfile.gettempdir()) / f"colorlib-{os.getuid()}"  # a file for each training
+STALE = 60  # seconds after which a seat that nobody has touched is that of a dead process
 PACKAGES = ("torch", "torchvision", "fastai", "numpy", "scikit-image", "papermill")
 
 _stand_ins: list[torch.library.Library] = []  # the schemas vanish when their Library does
@@ -82,6 +86,32 @@ class Machine:
         pictures = self.channels_last and tensor.dim() == 4
         layout = torch.channels_last if pictures else torch.preserve_format
         return tensor.to(self.device, non_blocking=True, memory_format=layout)
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[Callable[[], None]]:
+        """Lend a function, to be called now and then, that takes this training's part of threads.
+
+        Two trainings with all threads each slow each other tenfold: each waits for a thread that
+        the other keeps from running. Threads that COLORLIB_THREADS fixes stay as they are.
+        """
+        seat, looked_at = SEATS / str(os.getpid()), [-STALE]
+
+        def look_around() -> None:
+            if time.monotonic() - looked_at[0] < 1:
+                return
+            looked_at[0] = time.monotonic()
+            with contextlib.suppress(OSError):  # without a place for seats nothing is shared
+                SEATS.mkdir(exist_ok=True)
+                seat.touch()
+                taken = [s for s in SEATS.iterdir() if time.time() - s.stat().st_mtime < STALE]
+                if not os.environ.get("COLORLIB_THREADS"):
+                    torch.set_num_threads(max(1, self.threads // len(taken)))
+
+        try:
+            yield look_around
+        finally:
+            seat.unlink(missing_ok=True)
+            torch.set_num_threads(self.threads)
 
 
 def prepare(

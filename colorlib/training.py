@@ -220,29 +220,31 @@ def run(
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     reports: list[dict[str, Tensor]] = []
     started = time.perf_counter()
-    for index in range(len(history.steps), steps):
-        for group in groups if schedule else ():  # the starting rate is kept as torch keeps it
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(index)
-        batch = batches.batch(index, machine.device) if batches is not None else None
-        reports.append(_detached(step(batch, index), machine.device))
-        for key, mean in average.items():
-            mean.update(modules[key])
-        done, last = index + 1, index + 1 == steps
-        validating = validate and (last or (validate_every and done % validate_every == 0))
-        saving = last or time.monotonic() - checkpoint.saved_at >= checkpoint_seconds
-        if saving or validating or done % 10 == 0:
-            history._add(reports)  # waits for the device, so the clock below is honest
-            reports.clear()
-        history.seconds += time.perf_counter() - started
-        if validating:
-            with _undisturbed(kept, machine.device):
-                measured = validate(done)
-            entry = {"step": done, "seconds": history.seconds, **measured}
-            history.validation.append(json.loads(json.dumps(entry, default=_plain)))
-        if saving:
-            checkpoint.save(history)
-        progress.update(done, history.seconds)
-        started = time.perf_counter()
+    with machine.shared() as look_around:
+        for index in range(len(history.steps), steps):
+            look_around()
+            for group in groups if schedule else ():  # the starting rate is kept as torch keeps it
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(index)
+            batch = batches.batch(index, machine.device) if batches is not None else None
+            reports.append(_detached(step(batch, index), machine.device))
+            for key, mean in average.items():
+                mean.update(modules[key])
+            done, last = index + 1, index + 1 == steps
+            validating = validate and (last or (validate_every and done % validate_every == 0))
+            saving = last or time.monotonic() - checkpoint.saved_at >= checkpoint_seconds
+            if saving or validating or done % 10 == 0:
+                history._add(reports)  # waits for the device, so the clock below is honest
+                reports.clear()
+            history.seconds += time.perf_counter() - started
+            if validating:
+                with _undisturbed(kept, machine.device):
+                    measured = validate(done)
+                entry = {"step": done, "seconds": history.seconds, **measured}
+                history.validation.append(json.loads(json.dumps(entry, default=_plain)))
+            if saving:
+                checkpoint.save(history)
+            progress.update(done, history.seconds)
+            started = time.perf_counter()
     progress.finish(history)
     return history
 

@@ -154,3 +154,25 @@ def test_memory_and_time_are_measured():
     assert 0.05 <= watch.seconds <= time.perf_counter() - began
     assert 10 < before <= machine.peak_memory()["host"]
     assert machine.peak_memory()["host"] >= block.nbytes / 2**20
+
+
+def test_trainings_beside_each_other_share_the_threads(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "SEATS", tmp_path / "seats")
+    monkeypatch.delenv("COLORLIB_THREADS", raising=False)
+    here = machine.prepare("cpu", threads=4)
+
+    def threads() -> int:
+        with here.shared() as look_around:
+            look_around()
+            return torch.get_num_threads()
+
+    assert threads() == 4
+    other = tmp_path / "seats" / "other"
+    other.touch()
+    assert threads() == 2 and torch.get_num_threads() == 4
+    monkeypatch.setenv("COLORLIB_THREADS", "4")  # chosen threads stay: only they repeat exactly
+    assert threads() == 4
+    monkeypatch.delenv("COLORLIB_THREADS")
+    os.utime(other, (0, 0))  # left by a process that was killed
+    assert threads() == 4 and list(other.parent.iterdir()) == [other]
+    torch.set_num_threads(1)
