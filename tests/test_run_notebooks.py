@@ -55,7 +55,9 @@ def reduced(name: str, profile: str) -> dict[str, Any]:
         return {**own, **smoke}
     values = notebooks.profile_parameters(name, profile)
     for key, value in values.items():
-        if key in smoke and _is_size(value):
+        if value is True:  # asks for trainings of other notebooks, at their own sizes
+            values[key] = own[key]
+        elif key in smoke and _is_size(value):
             values[key] = smoke[key]
         elif key in DATA or (isinstance(value, str) and (value in FETCHED or "/" in value)):
             values[key] = smoke.get(key, own[key])
