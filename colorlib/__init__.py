@@ -1,7 +1,5 @@
 """Thin helpers behind the notebooks. Import it first: it lets torchvision load beside any torch."""
 
-from __future__ import annotations
-
 import importlib.abc
 import sys
 

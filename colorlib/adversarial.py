@@ -1,7 +1,5 @@
 """What every adversarial notebook shares: the losses of critic and generator, WGAN-GP's penalty."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -4,8 +4,6 @@ Each of the three takes lightness, L* in 0..100, (H, W), and returns ab in Lab u
 (H, W, 2), to join by `color.with_lightness`. A reference is uint8 RGB, (h, w, 3), of any size.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import skimage.color
 import torch
@@ -91,9 +89,8 @@ def levin(lightness: np.ndarray, hints: np.ndarray, mask: np.ndarray) -> np.ndar
     system = sparse.eye_array(len(unknown), format="csc") - weights[:, unknown].tocsc()
     colours = weights[:, known] @ ab[mask].astype(np.float64)
     # The pattern is symmetric and the diagonal dominates: no pivots, and half the usual fill
-    factors = splu(
-        system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True}
-    )
+    how = {"permc_spec": "MMD_AT_PLUS_A", "options": {"SymmetricMode": True}}
+    factors = splu(system, diag_pivot_thresh=0, **how)
     ab[~mask] = factors.solve(colours)
     return ab
 
@@ -127,10 +124,8 @@ def _jittered_grid(size: tuple[int, int], samples: int, seed: int) -> tuple[np.n
     across = min(-(-samples // down), width)
     cells = np.indices((down, across)).reshape(2, -1)
     cell_size = np.array([[height / down], [width / across]])
-    rows, columns = ((cells + np.random.default_rng(seed).random(cells.shape)) * cell_size).astype(
-        int
-    )
-    return np.minimum(rows, height - 1), np.minimum(columns, width - 1)
+    places = (cells + np.random.default_rng(seed).random(cells.shape)) * cell_size
+    return tuple(np.minimum(places.astype(int), [[height - 1], [width - 1]]))
 
 
 def _features(lightness: np.ndarray) -> np.ndarray:

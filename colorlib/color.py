@@ -5,25 +5,14 @@ Lab is that of scikit-image: sRGB, D65, 2 degrees. By hand: kornia multiplies ma
 under autocast (off by 3 in Lab), cuts negative Z off and has no linear stage for `fit_gamut`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
+from skimage.color import colorconv
 from torch import Tensor
 
-XYZ_FROM_RGB = (
-    (0.412453, 0.357580, 0.180423),
-    (0.212671, 0.715160, 0.072169),
-    (0.019334, 0.119193, 0.950227),
-)
-RGB_FROM_XYZ = tuple(map(tuple, torch.tensor(XYZ_FROM_RGB, dtype=torch.float64).inverse().tolist()))
+XYZ_FROM_RGB, RGB_FROM_XYZ = colorconv.xyz_from_rgb.tolist(), colorconv.rgb_from_xyz.tolist()
+YUV_FROM_RGB, RGB_FROM_YUV = colorconv.yuv_from_rgb.tolist(), colorconv.rgb_from_yuv.tolist()
 WHITE = (0.95047, 1.0, 1.08883)
-YUV_FROM_RGB = (
-    (0.299, 0.587, 0.114),
-    (-0.14714119, -0.28886916, 0.43601035),
-    (0.61497538, -0.51496512, -0.10001026),
-)
-RGB_FROM_YUV = tuple(map(tuple, torch.tensor(YUV_FROM_RGB, dtype=torch.float64).inverse().tolist()))
 
 CUBE_ROOT_ENDS = (6 / 29) ** 3  # below it CIE's cube root is a line
 LINE_SLOPE, LINE_START = 841 / 108, 4 / 29

@@ -4,8 +4,6 @@ A notebook that learns from one picture defines `fit_reference(reference, here, 
 here, once, or for every photo anew, if it asks for the photo's `lightness` too.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import os

@@ -1,12 +1,11 @@
 """The archives of the named data sets: fetched once, verified, unpacked whole or not at all."""
 
-from __future__ import annotations
-
 import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import yaml
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -27,29 +26,8 @@ class Archive(NamedTuple):
     licence: str
 
 
-ARCHIVES = {
-    "flower_photos": Archive(
-        url="https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
-        digest="sha256:4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c",
-        size=228_813_984,
-        inside="flower_photos",
-        licence="CC BY 2.0, photographers in its LICENSE.txt",
-    ),
-    "flowers102": Archive(
-        url="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",
-        digest="md5:52808999861908f626f3c1f4e79d11fa",
-        size=344_862_509,
-        inside="jpg",
-        licence="not stated; for research",
-    ),
-    "voc2012": Archive(
-        url="https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-        digest="md5:6cd6e144f989b92b3379bac3b3de84fd",
-        size=1_999_639_040,
-        inside="VOCdevkit/VOC2012/JPEGImages",
-        licence="Flickr terms of use; for research",
-    ),
-}
+_PUBLISHED = yaml.safe_load((files.TEMPLATES / "archives.yml").read_text("utf-8"))
+ARCHIVES = {name: Archive(**about) for name, about in _PUBLISHED.items()}
 
 
 def fetch(name: str) -> Path:

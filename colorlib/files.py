@@ -1,7 +1,5 @@
 """Where things stand on disk, and how they are read and written: whole or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -10,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+TEMPLATES = Path(__file__).parent / "templates"
 FLOORS = ("grey_floor", "mean_ab")  # rows of every scored report: one colour for all pictures
 
 
@@ -56,6 +55,16 @@ def read_json(path: str | Path, strict: bool = False) -> dict[str, Any]:
         if strict:
             raise
         return {}
+
+
+def fill(template: str, **values: Any) -> str:
+    """Fill one of our templates, of a page, a table or a slider."""
+    import jinja2  # not before it is needed
+
+    loader, escape = jinja2.FileSystemLoader(TEMPLATES), jinja2.select_autoescape(["html.j2"])
+    trimmed = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    made = jinja2.Environment(loader=loader, autoescape=escape, **trimmed)
+    return made.get_template(template).render(**values)
 
 
 def git(folder: Path, *words: str) -> str:

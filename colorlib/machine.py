@@ -1,7 +1,5 @@
 """The machine of a run: device, precision, threads and seeds, decided by rule and recorded."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import importlib.util
@@ -211,7 +209,7 @@ def peak_memory() -> dict[str, float]:
 class Stopwatch:
     """Measure the `seconds` of a `with` block, the work queued on a GPU included."""
 
-    def __enter__(self) -> Stopwatch:
+    def __enter__(self) -> "Stopwatch":
         self.seconds = -self._now()
         return self
 

@@ -3,8 +3,6 @@
 Pictures are uint8 RGB arrays (N, H, W, 3), memory maps too: they are read in chunks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps

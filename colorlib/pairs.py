@@ -4,8 +4,6 @@ How a pair is brought to a size is its notebook's own affair: `load` leaves that
 `make(name, reference, target, shown=..., credit=..., part=...)`, which returns a Pair.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

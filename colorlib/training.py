@@ -1,7 +1,5 @@
 """The training loop: exact resume, a moving average, curves beside grey; and files of weights."""
 
-from __future__ import annotations
-
 import copy
 import io
 import json

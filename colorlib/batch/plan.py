@@ -78,9 +78,8 @@ def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
             raise notebooks.ParameterError(f"{name}: {missing}")
     report = Path(os.path.abspath(chosen or files.root() / "reports" / profile / name))
     about = files.read_json(notebooks.path(name)).get("metadata", {}).get("colorlib", {})
-    return Task(
-        name, profile, values, report, tuple(map(notebooks.full_name, about.get("reads", ())))
-    )
+    reads = tuple(map(notebooks.full_name, about.get("reads", ())))
+    return Task(name, profile, values, report, reads)
 
 
 def _groups(tasks: dict[str, Task]) -> Iterator[list[Task]]:
