@@ -1,7 +1,5 @@
 """The notebooks as plain data: their names, their parameters, their definitions as a module."""
 
-from __future__ import annotations
-
 import ast
 import codeop
 import difflib
@@ -76,6 +74,13 @@ def cells(file: Path) -> list[dict[str, Any]]:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotebookError(f"{file}: not a readable notebook ({error!r})") from error
+
+
+def shown(file: Path) -> list[dict[str, Any]]:
+    """Return what an executed notebook says of each figure it shows: its file and alt text."""
+    outputs = [output for cell in cells(file) for output in cell.get("outputs", [])]
+    found = [about for output in outputs for about in output.get("metadata", {}).values()]
+    return [about for about in found if about.get("file")]
 
 
 def headings(cells: list[dict[str, Any]]) -> list[str]:

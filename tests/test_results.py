@@ -91,6 +91,17 @@ def test_lesson_and_studies_are_one_paper(reports):
     assert list(results.collect(reports)[0].questions.values()) == [QUESTION]
 
 
+def test_a_paper_has_its_lesson_s_title_of_whichever_profile(tmp_path):
+    write_report(
+        tmp_path, "laptop/studies/01_good", [claim("a", "1", "supported")], title="Studies"
+    )
+    write_report(tmp_path, "overnight/01_good", [claim("a", "2", "supported")], title="A paper")
+    write_report(tmp_path, "overnight/studies/01_good", [claim("b", "3", "supported")])
+    (paper,) = results.collect(tmp_path)
+    assert paper.title == "A paper" and sum(paper.counts.values()) == 2
+    assert paper.claims["a", 1].decisive["number"] == "2"
+
+
 def test_every_claim_is_counted_once(reports):
     (paper,) = results.collect(reports)
     assert list(paper.counts) == list(record.VERDICTS)

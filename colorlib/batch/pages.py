@@ -81,7 +81,7 @@ def _exporter(report: Path) -> Any:
 
         block_math, inline_math = staticmethod(equation), staticmethod(mathml)
 
-    templates = {"template_name": "cells", "extra_template_basedirs": [str(results.TEMPLATES)]}
+    templates = {"template_name": "cells", "extra_template_basedirs": [str(files.TEMPLATES)]}
     exporter = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor], **templates)
     markdown = MarkdownWithMath(Markdown(escape=False, exclude_anchor_links=True))
     exporter.register_filter("markdown2html", markdown.render)
@@ -179,10 +179,7 @@ def _run(report: Path, reports: Path) -> dict[str, Any]:
     """Describe a run for its paper's card; its picture is the grid of results, else the first."""
     metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
     place = report.relative_to(reports)
-    cells = notebooks.cells(report / "notebook.ipynb")
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    shown = [about for output in outputs for about in output.get("metadata", {}).values()]
-    figures = [about for about in shown if about.get("file")]
+    figures = notebooks.shown(report / "notebook.ipynb")
     figures.sort(key=lambda about: Path(about["file"]).stem != "grid")
     return {
         "place": place.as_posix(),

@@ -8,7 +8,6 @@ from typing import Any
 
 from colorlib import files, notebooks, record
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 SHOWN = {  # by weight; smoke runs judge nothing and local ones are private: both are left out
     "laptop": "embedded photographs, minutes",
     "overnight": "as near to the paper as a night of two cores comes",
@@ -75,8 +74,9 @@ def title(report: Path) -> str:
 def collect(reports: str | Path) -> list[Paper]:
     """Read all reports that judge claims or list questions, by paper."""
     papers: dict[str, Paper] = {}
-    for folder in folders(reports, "metrics.json"):
-        if folder.name not in papers:  # a lesson comes before its studies
+    found = folders(reports, "metrics.json")
+    for folder in sorted(found, key=lambda folder: folder.parent.name == "studies"):
+        if folder.name not in papers:  # a lesson, of any profile, comes before its studies
             papers[folder.name] = Paper(folder.name, title(folder))
         paper, metrics = papers[folder.name], files.read_json(folder / "metrics.json")
         date = str(files.read_json(folder / "run.json").get("date", ""))[:10]
@@ -111,15 +111,8 @@ def headline(metrics: dict[str, Any]) -> str:
 
 
 def fill(template: str, **values: Any) -> str:
-    """Fill one of our templates, of a page or of a Markdown table."""
-    import jinja2
-
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        **{"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True},
-    )
-    return templates.get_template(template).render(verdicts=record.VERDICTS, **values)
+    """Fill a template of a page or of a Markdown table, which knows the verdicts."""
+    return files.fill(template, verdicts=record.VERDICTS, **values)
 
 
 def render_claims(reports: str | Path) -> Path:
