@@ -9,15 +9,13 @@ fails the same rule, and PSNR does not say the opposite of CIEDE2000. Anything e
 tested is **inconclusive**.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from colorlib import figures, metrics, record
+from colorlib import figures, metrics, notebooks, record
 from colorlib.record import CONTRADICTED, INCONCLUSIVE, NOT_RUN, NOT_TESTABLE, SUPPORTED
 
 FEWEST_TRAININGS = 3  # one training says nothing about the luck of a training
@@ -92,6 +90,8 @@ def missing(notebook: str, study: Study | None, caption: str) -> bool:
 
 
 def _command(notebook: str) -> str:
+    if f"studies/{notebook}" in notebooks.names("studies"):
+        notebook = f"studies/{notebook}"
     return f"Run it: python -m colorlib run {notebook} --profile overnight"
 
 
@@ -215,8 +215,20 @@ def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
     for row in rows:
         cells = {key: row[key] or "–" for key in ("number", "verdict", "trainings", "scale")}
         said = f"{row['claim']} ({row['section']})"
+        if (row["origin"] or {}).get("date"):  # it is not of the run that tells it
+            cells["run"] = source(row)
         table.append({"the paper": said, "what we compare": row["test"], **cells})
     figures.table(table, caption=caption)
+
+
+def show_ledger(notebook: str) -> None:
+    """Show a paper's claims as its newest overnight or paper studies judged them, or say how."""
+    studies, caption = f"studies/{notebook.removeprefix('studies/')}", "What the paper claims"
+    for found, run in record.newest(notebook):
+        if found["notebook"] == studies and found["claims"]:
+            made = record.origin(found["profile"], str(run.get("date", ""))[:10])
+            return show_claims(found["claims"], f"{caption} ({source({'origin': made})})")
+    missing(studies, None, caption)
 
 
 def questions(lines: str, known: Mapping[str, Any]) -> list[dict[str, str]]:

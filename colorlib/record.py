@@ -3,13 +3,12 @@
 metrics.json repeats; times, dates and whatever else does not, stand in run.json.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ CLAIM = ("claim", "section", "test", "number", "verdict", "trainings", "scale", 
 QUESTION = ("id", "the paper says", "we do", "why", "how much it matters")
 ORIGIN = ("profile", "date", "commit", "scale")
 COUNTS = ("name", "train", "test", "excluded_grey")
-SCHEMA = Path(__file__).parent / "templates" / "metrics.yml"
+SCHEMA = files.TEMPLATES / "metrics.yml"
 
 
 class RecordError(Exception):
@@ -124,24 +123,28 @@ def read(report_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return found[0], found[1]
 
 
-def newest_study(notebook: str, study: str) -> dict[str, Any] | None:
-    """Return a study of the newest overnight or paper run of a notebook, its origin filled in."""
-    found = []
+def newest(notebook: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Give (metrics, run) of a lesson's overnight and paper runs and its studies', newest first."""
+    lesson, found = notebook.removeprefix("studies/"), []
     for profile in ("overnight", "paper"):
-        for folder in (notebook, f"studies/{notebook}"):
+        for folder in (lesson, f"studies/{lesson}"):
             report = files.root() / "reports" / profile / folder
-            if not (report / "metrics.json").exists():
-                continue
-            try:
-                metrics, run = read(report)
-            except RecordError as problem:  # a bad report of another run must not stop this one
-                warnings.warn(str(problem), stacklevel=2)
-                continue
-            if content := metrics["studies"].get(study):
-                date, commit = str(run.get("date", "")), run.get("git", {}).get("commit", "")
-                made = {"date": date[:10], "commit": commit[:7]}
-                found.append((date, profile, {**content, "origin": content["origin"] | made}))
-    return max(found, key=lambda each: each[:2])[2] if found else None
+            if (report / "metrics.json").exists():
+                try:
+                    found.append(read(report))
+                except RecordError as problem:  # a bad report of another run must not stop this one
+                    warnings.warn(str(problem), stacklevel=2)
+    yield from sorted(found, key=lambda both: str(both[1].get("date", "")), reverse=True)
+
+
+def newest_study(notebook: str, study: str) -> dict[str, Any] | None:
+    """Return a study's newest overnight or paper result, its origin filled in."""
+    for metrics, run in newest(notebook):
+        if content := metrics["studies"].get(study):
+            commit = run.get("git", {}).get("commit", "")
+            made = {"date": str(run.get("date", ""))[:10], "commit": commit[:7]}
+            return {**content, "origin": content["origin"] | made}
+    return None
 
 
 def check_metrics(metrics: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 
 from colorlib import evidence, figures, record
 from colorlib.evidence import Claim
@@ -179,6 +180,53 @@ def test_a_missing_study_says_how_to_get_it(tables, capsys):
     assert not tables
     said = capsys.readouterr().out
     assert said == "Terms: not run yet. Run it: python -m colorlib run nb --profile overnight\n"
+
+
+def test_a_missing_study_is_run_by_the_notebook_that_holds_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
+    for name in ("03_a", "04_b", "studies/03_a"):
+        tiny.write(tmp_path, name, "# Paper")
+    names = {"03_a": "studies/03_a", "studies/03_a": "studies/03_a", "04_b": "04_b"}
+    for name, holds in names.items():
+        evidence.missing(name, None, "Terms")
+        command = f"python -m colorlib run {holds} --profile overnight"
+        assert capsys.readouterr().out == f"Terms: not run yet. Run it: {command}\n"
+        (row,) = evidence.judge([Claim("it is fast", "5", "s", ("measures", "x"))], {}, name)
+        assert row["test"].endswith(f"Run it: {command}")
+
+
+def test_the_ledger_is_that_of_the_newest_larger_studies(tmp_path, monkeypatch, tables, capsys):
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
+    evidence.show_ledger("03_a")
+    command = "python -m colorlib run studies/03_a --profile overnight"
+    assert capsys.readouterr().out.count("\n") == 1 and not tables
+    quoted = record.origin("paper", "2026-01-01", "abc", "all")
+    for place, date, number, origin in (
+        ("overnight/studies/03_a", "2026-02-02", "2.0", quoted),
+        ("paper/studies/03_a", "2026-01-03", "1.0", None),
+        ("laptop/studies/03_a", "2026-04-04", "4.0", None),
+        ("overnight/03_a", "2026-05-05", "5.0", None),
+        ("overnight/studies/04_b", "2026-05-05", "6.0", None),
+    ):
+        profile, _, name = place.partition("/")
+        (claim,) = tiny.METRICS["claims"]
+        claims = [claim | {"number": number, "origin": origin}]
+        about = {"profile": profile, "notebook": name, "claims": claims}
+        tiny.keep(tmp_path / "reports" / place / "metrics.json", tiny.METRICS | about)
+        run = {"date": f"{date}T00:00:00+00:00"}
+        tiny.keep(tmp_path / "reports" / place / "run.json", run)
+    for name in ("03_a", "studies/03_a"):
+        evidence.show_ledger(name)
+    (rows, caption, _), again = tables
+    assert again[:2] == (rows, caption) and "overnight run of 2026-02-02" in caption
+    assert rows[0]["number"] == "2.0" and rows[0]["verdict"] == "supported"
+    assert rows[0]["trainings"] == 3 and rows[0]["scale"] == "4 % of the paper's"
+    assert rows[0]["run"] == "paper run of 2026-01-01", "who quotes says whom"
+    evidence.show_ledger("05_c")
+    said = capsys.readouterr().out
+    assert (
+        said == f"What the paper claims: not run yet. Run it: {command.replace('03_a', '05_c')}\n"
+    )
 
 
 def test_claims_and_questions_become_tables(tables):

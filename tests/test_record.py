@@ -229,7 +229,10 @@ def test_the_newest_study_comes_with_its_origin(tmp_path, monkeypatch):
     report(tmp_path, "laptop", "2026-04-01", skips={"rows": [3]})
     made = record.origin("overnight", "2026-03-01", "0123456", "half")
     assert record.newest_study("03_cgan_flowers", "skips") == {"rows": [2], "origin": made}
+    assert record.newest_study("studies/03_cgan_flowers", "skips")["rows"] == [2]
     assert record.newest_study("03_cgan_flowers", "b")["origin"]["profile"] == "paper"
+    assert record.newest_study("studies/03_cgan_flowers", "b")["origin"]["profile"] == "paper"
+    assert [run["date"][5:7] for _, run in record.newest("03_cgan_flowers")] == ["03", "02"]
     assert record.newest_study("04_two_unpaired_images", "skips") is None
     (damaged / "metrics.json").write_text("{")
     with pytest.warns(UserWarning, match="not a readable record"):
