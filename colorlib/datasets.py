@@ -3,8 +3,6 @@
 Rows stand in the order training, validation, test: splits are views of the memory map.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import os
@@ -30,7 +28,8 @@ from colorlib.pictures import PictureError
 
 TRAIN, VALIDATION, TEST = 1, 2, 4  # bits: in a set of one or two pictures each has them all
 MANY = "CC BY, CC BY-SA, CC0 and others, see data/credits.tsv"
-EMBEDDED = {"flowers": "CC BY 2.0", "scenes": MANY, "things": MANY, "old": MANY, "pairs": MANY}
+EMBEDDED = {"flowers": "CC BY 2.0"} | dict.fromkeys(("scenes", "things", "old", "pairs"), MANY)
+EMBEDDED |= {"sketches": "CC BY 4.0"}
 KNOWN = (*EMBEDDED, *ARCHIVES)
 FREE_TO_SHOW = [f"{name}/*" for name in (*EMBEDDED, "flower_photos")]
 CHOICES = ("alps_hut", "apples", "carrots", "gully", "heath_pond")  # pairs to choose settings on,
@@ -74,8 +73,11 @@ class PictureSet:
     train = cached_property(lambda self: self.subset(self.roles & TRAIN > 0))
     validation = cached_property(lambda self: self.subset(self.roles & VALIDATION > 0))
     test = cached_property(lambda self: self.subset(self.roles & TEST > 0))
+    counts = property(
+        lambda s: dict(name=s.name, train=len(s.train), test=len(s.test), hash=s.hash)
+    )
 
-    def subset(self, indices: slice | Sequence[int] | np.ndarray) -> PictureSet:
+    def subset(self, indices: slice | Sequence[int] | np.ndarray) -> "PictureSet":
         """Return some pictures (indices, a mask or a slice); each stays in its split."""
         if not isinstance(indices, slice):
             indices = np.asarray(indices, None if len(indices) else int)
@@ -86,12 +88,12 @@ class PictureSet:
         credits = {name: self.credits[name] for name in columns["names"] if name in self.credits}
         return replace(self, pictures=pictures, roles=self.roles[rows], credits=credits, **columns)
 
-    def spread(self, most: int) -> PictureSet:
+    def spread(self, most: int) -> "PictureSet":
         """Return at most so many pictures, evenly over the set, whose order is that of names."""
         places = np.linspace(0, len(self) - 1, min(most, len(self)))
         return self.subset(np.unique(places.round().astype(int)))
 
-    def showable(self, patterns: Sequence[str]) -> PictureSet:
+    def showable(self, patterns: Sequence[str]) -> "PictureSet":
         """Return those whose names fit a pattern; none given: those free to show, with credit."""
         shown = [may_show(name, self.credits.get(name, ""), patterns) for name in self.names]
         return self.subset(np.array(shown, bool))

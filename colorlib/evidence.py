@@ -226,8 +226,8 @@ def show_ledger(notebook: str) -> None:
     studies, caption = f"studies/{notebook.removeprefix('studies/')}", "What the paper claims"
     for found, run in record.newest(notebook):
         if found["notebook"] == studies and found["claims"]:
-            made = record.origin(found["profile"], str(run.get("date", ""))[:10])
-            return show_claims(found["claims"], f"{caption} ({source({'origin': made})})")
+            about = f"{found['profile']} run of {str(run.get('date', ''))[:10]}"
+            return show_claims(found["claims"], f"{caption} ({about})")
     missing(studies, None, caption)
 
 

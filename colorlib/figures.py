@@ -5,7 +5,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import combinations, product
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,6 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
-from matplotlib.path import Path as Line
-from matplotlib.transforms import Bbox
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
@@ -34,11 +30,8 @@ KINDS = {  # of boxes in a drawing
     "network": {"boxstyle": "round,pad=0.6", "fc": "#FDF1DA", "ec": COLOURS[4]},
     "loss": {"boxstyle": "round,pad=0.6,rounding_size=1", "fc": "#DDF1EA", "ec": COLOURS[2]},
 }
-AHEAD, BACK = {"color": FAINT}, {"color": COLOURS[1], "linestyle": "--"}  # its arrows
-# of an arrow in it: how far it swings out to its left, and on which side of it its text stands
-BENDS = (0, 1), (0, -1), (0.2, 1), (0.4, 1), (-0.2, -1), (-0.4, -1), (0.6, 1), (-0.6, -1)
-HOUSE = files.TEMPLATES / "house.mplstyle"
-STYLE = matplotlib.rc_params_from_file(HOUSE, use_default_template=False)
+UNIT = np.array((170, 76))  # pixels
+STYLE = matplotlib.rc_params_from_file(files.TEMPLATES / "house.mplstyle", False, False)
 STYLE["axes.prop_cycle"] = plt.cycler(color=COLOURS, linestyle=LINES)
 SLIDER_BYTES = 300_000
 
@@ -59,15 +52,14 @@ def show_figure(fig: Figure | Image.Image, name: str, alt: str, credit: str = ""
     _display({"image/png": png, "text/plain": f"[{name}] {alt}"}, metadata)
 
 
-def show_committed(notebook: str, name: str) -> bool:
+def show_committed(notebook: str, name: str) -> None:
     """Show a figure of a notebook's overnight report as `overnight_NAME`, or say how to get it."""
     report = files.root() / "reports" / "overnight" / notebook
     for about in notebooks.shown(report / "notebook.ipynb") if report.is_dir() else ():
         if Path(about["file"]).stem == name:
             show_figure(Image.open(report / about["file"]), f"overnight_{name}", about["alt"])
-            return True
+            return
     print(f"{name} of a longer run: python -m colorlib run {notebook} --profile overnight")
-    return False
 
 
 def slider(
@@ -312,95 +304,35 @@ def curves(
 
 
 def flow(boxes: Mapping[str, tuple], arrows: Sequence[tuple], title: str = "") -> Figure:
-    """Draw what flows where in a network: as small as nothing overlaps, at most 980 px wide.
+    """Draw what flows where: boxes, name -> (x, y, text, kind), x right and y up, in UNITs.
 
-    boxes: name -> (x, y, text) or (x, y, text, kind), in columns to the right and rows up; kind:
-    "data", "network" or "loss". arrows: (from, to, text), or with "back" added: a gradient, dashed.
+    kind: a key of KINDS. arrows: (from, to, text); with a fourth, how far it bends: a gradient.
     """
-    for longest, wider in product((WIDTH, 110, 80), np.geomspace(1, 4, 20)):
-        texts = ["\n".join(_wrap(arrow[2], longest, 10)) for arrow in arrows]  # broken if need be
-        places = _places(boxes, arrows, texts, wider)
-        ways = _ways(places, arrows, texts)
-        parts = [Bbox.union([line.get_extents(), label]) for line, label in ways]
-        frame = Bbox.union([*places.values(), *parts])
-        if len(ways) == len(arrows) and frame.width <= WIDTH - 2 * GAP:
-            break
-    else:
-        raise ValueError(f"no room in {WIDTH} px: shorten texts, or lay the boxes in more rows")
-    fig, middle = Figure(frame.size / DPI), {"ha": "center", "va": "center_baseline", "size": 10}
-    axes = fig.add_axes((0, 0, 1, 1), xlim=frame.intervalx, ylim=frame.intervaly)
+    places = np.array([box[:2] for box in boxes.values()]) * UNIT
+    least, most = places.min(0) - UNIT / 2, places.max(0) + UNIT / 2
+    fig, drawn = Figure((most - least) / DPI), {}
+    axes = fig.add_axes((0, 0, 1, 1), xlim=(least[0], most[0]), ylim=(least[1], most[1]))
     axes.set_axis_off()
-    axes.set_title("\n".join(_wrap(title, max(340, frame.width), 12, bold=True)))
-    for name, (_, _, text, *kind) in boxes.items():
-        look = KINDS[kind[0] if kind else "data"]
-        axes.text(*np.mean(places[name], axis=0), text, bbox=look, **middle)
-    for arrow, text, (line, label) in zip(arrows, texts, ways, strict=True):
-        look = {"lw": 1.6, "arrowstyle": "-|>", "mutation_scale": 13, "clip_on": False}
-        axes.add_patch(FancyArrowPatch(path=line, **look, **(BACK if arrow[3:] else AHEAD)))
-        axes.text(*np.mean(label, axis=0), text, **middle)
-    if any(arrow[3:] for arrow in arrows):
-        axes.plot([], [], **BACK, label="gradient, on its way back")
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 0), borderpad=0)
+    lines = _wrap(title, max(340, (most - least)[0]), 12, bold=True)
+    axes.set_title("\n".join(lines), pad=38 if any(arrow[3:] for arrow in arrows) else 8)
+    for name, (x, y, text, kind) in boxes.items():
+        middle = {"ha": "center", "va": "center", "size": 10, "bbox": KINDS[kind]}
+        drawn[name] = axes.text(*UNIT * (x, y), text, **middle)
+    fig.canvas.draw()  # the size of a box is that of its text
+    for start, end, text, *bent in arrows:
+        one, other = (np.array(drawn[name].get_position()) for name in (start, end))
+        bend, look = sum(bent), {"color": COLOURS[1], "ls": "--"} if bent else {"color": FAINT}
+        look |= {"arrowstyle": "-|>", "lw": 1.6, "connectionstyle": f"arc3,rad={bend}"}
+        look |= {f"patch{k}": drawn[n].get_bbox_patch() for k, n in (("A", start), ("B", end))}
+        axes.annotate("", other, one, arrowprops=look | {"mutation_scale": 13})
+        right, up = (other - one) / (long := np.linalg.norm(other - one))
+        away = np.array([up, -right]) * (np.sign(bend) or 1)  # from the line, to where its text is
+        away *= -1 if not bend and (away[1], away[0]) < (0, 0) else 1
+        across, along = np.round(1.3 * away).astype(int) + 1
+        side = {"ha": ("right", "center", "left")[across], "va": ("top", "center", "bottom")[along]}
+        side |= {"textcoords": "offset points", "annotation_clip": False, "size": 10}
+        axes.annotate(text, (one + other + abs(bend) * long * away) / 2, 4 * away, **side)
     return fig
-
-
-def _half_size(text: str) -> np.ndarray:
-    lines = text.split("\n")
-    return np.array([max(map(_font(10).getlength, lines)), 17 * len(lines) * bool(text)]) / 2
-
-
-def _places(boxes: Mapping[str, tuple], arrows: Any, texts: list, wider: float) -> dict[str, Bbox]:
-    """Space columns and rows so that neighbours have room for the text of an arrow."""
-    names, grid = [*boxes], np.array([box[:2] for box in boxes.values()], float)
-    half = np.array([_half_size(box[2]) + 9 for box in boxes.values()])
-    rooms, gap = np.full((len(grid), len(grid), 2), 36.0), grid - grid[:, None]
-    for (start, end, _, *back), text in zip(arrows, texts, strict=True):
-        pair = [names.index(start), names.index(end)]
-        rooms[pair, pair[::-1]] = rooms[tuple(pair)] if back else 2 * _half_size(text) + 14
-    rooms = np.maximum(rooms, 36) + half + half[:, None]
-    beside = abs(gap[..., ::-1]) < 1
-    need = np.select([gap == 0, gap < 0, beside], [0, -np.inf, rooms], 30 * gap)
-    at = np.zeros_like(grid)
-    for _ in names:  # what stands farther left, or lower, moves the others on
-        at = (at[:, None] + need).max(0)
-    corners = zip(at * wider - half, at * wider + half, strict=True)
-    return dict(zip(names, map(Bbox, corners), strict=True))
-
-
-def _ways(places: Mapping[str, Bbox], arrows: Any, texts: list) -> list[tuple[Line, Bbox]]:
-    """Lead arrows, and texts beside them, past everything; fewer where there is no room."""
-    ways, taken, boxes = [], set(), [*places.values()]
-    if any(one.padded(14).overlaps(other) for one, other in combinations(boxes, 2)):
-        return []
-    for (start, end, *_), text in zip(arrows, texts, strict=True):
-        lines, labels = zip(*ways, strict=True) if ways else ((), ())
-        walls = [place for name, place in places.items() if name not in (start, end)]
-        for crossing, (bend, side) in product((False, True), BENDS):
-            line, label = _way(places[start], places[end], bend, side, _half_size(text))
-            hits = [line.intersects_bbox(box.padded(5), False) for box in (*walls, *labels)]
-            hits += [each.intersects_bbox(label.padded(3), False) for each in (*lines, line)]
-            hits += [line.intersects_path(each, False) for each in lines if not crossing]
-            hits += [label.padded(3).count_overlaps([*boxes, *labels])]
-            if not any(hits) and (start, end, bend) not in taken:
-                ways.append((line, label))
-                taken |= {(start, end, bend), (end, start, -bend)}
-                break
-    return ways
-
-
-def _way(one: Bbox, other: Bbox, bend: float, side: int, half: np.ndarray) -> tuple[Line, Bbox]:
-    """Return a line from a box's edge to another's, and the place of the text beside it."""
-    across, ends = np.mean(other, axis=0) - np.mean(one, axis=0), []
-    left = np.array([-across[1], across[0]])
-    for box, towards in ((one, across + 2 * bend * left), (other, 2 * bend * left - across)):
-        reach = box.padded(4).size / 2 / np.maximum(abs(towards), 1e-9)
-        ends.append(np.mean(box, axis=0) + towards * reach.min())
-    middle = np.mean(ends, axis=0) + bend * left
-    side *= 1 if bend or (left[1], left[0]) > (0, 0) else -1
-    beside = side * left / np.hypot(*left)
-    place = middle - bend / 2 * left + beside * (abs(beside) @ half + 6)
-    line = Line([ends[0], middle, ends[1]], [Line.MOVETO, Line.CURVE3, Line.CURVE3])
-    return line, Bbox([place - half, place + half])
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str, name: str | None = None) -> None:

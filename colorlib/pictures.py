@@ -1,7 +1,5 @@
 """The only place that decodes or writes an image file: a bad one becomes a clear PictureError."""
 
-from __future__ import annotations
-
 import glob
 import io
 import os
@@ -156,6 +154,19 @@ def find(where: str | Path) -> list[Path]:
         trouble = "no such file or folder; check the name"
     if not found:
         raise PictureError(place, trouble)
+    return found
+
+
+def read_some(paths: list[Path], most: int = 12) -> dict[str, np.ndarray]:
+    """Read the first pictures, to be shown, by name; a printed line for each that is left out."""
+    if len(paths) > most:
+        print(f"the first {most} of {len(paths)} are shown; `colorlib colorize` paints them all")
+    found = {}
+    for path in paths[:most]:
+        try:
+            found[f"{path.name} ({len(found) + 1})"] = read_rgb(path)
+        except PictureError as error:
+            print(f"left out: {error}")
     return found
 
 

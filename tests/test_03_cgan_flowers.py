@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from learning import overfits
 from torch import nn
+from torchvision.models import resnet18
 
-from colorlib import adversarial, color, datasets, machine, metrics, notebooks, training
+from colorlib import adversarial, color, datasets, machine, notebooks, training
 
 paper = notebooks.load("03_cgan_flowers")
 HERE = machine.Machine(torch.device("cpu"), None, False, 1)
@@ -87,11 +89,27 @@ def test_blocks_follow_the_size_and_every_size_trains(size, blocks):
         assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-def test_resnet_unet_paints_ab_within_tanh_and_downloads_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **k: pytest.fail("net"))
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))  # an empty cache
+@pytest.fixture
+def no_imagenet(monkeypatch):
+    """Neither a cache nor a network."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(paper.ResNet18_Weights, "get_state_dict", refuse)
+    paper.imagenet_weights.cache_clear()
+    yield
+    paper.imagenet_weights.cache_clear()
+
+
+def test_without_imagenets_weights_auto_is_random_and_imagenet_a_line(no_imagenet):
+    assert paper.find_weights("auto") == "none" and paper.find_weights("a.pth") == "a.pth"
+    with pytest.raises(training.WeightsError, match=r"no network.*give a file"):
+        paper.load_resnet18("imagenet")
+
+
+def test_resnet_unet_paints_ab_within_tanh(no_imagenet):
     net = paper.resnet_unet("auto", image_size=64)
-    assert paper.origin_of("auto") == "ResNet18 encoder: random weights"
     out = net(torch.randn(2, 1, 64, 64))
     assert out.shape == (2, 2, 64, 64) and out.abs().max() <= 1
     assert 30 < training.count_parameters(net) < 33
@@ -128,13 +146,14 @@ def test_all_25_batch_norms_of_the_resnet_unet_learn_also_after_a_validation():
 
 
 def test_encoder_weights_from_a_file_reach_the_encoder(tmp_path):
-    from torchvision.models import resnet18
-
     torch.manual_seed(1)
     donor = resnet18(weights=None)
     halves = {k: v.half() if v.is_floating_point() else v for k, v in donor.state_dict().items()}
     torch.save(halves, tmp_path / "r.pth")
-    net = paper.resnet_unet(str(tmp_path / "r.pth"), image_size=32)
+    recipe = paper.replace(TINY, generator="resnet", encoder_weights=str(tmp_path / "r.pth"))
+    net = paper.build_generator(recipe)
+    rates = [group["lr"] for group in paper.groups_of(net, recipe, 1.0, 0.3)]
+    assert rates == [1.0, 0.3] and layers(net.unet.layers[0], nn.Conv2d)
     first = layers(net, nn.Conv2d)[0].weight
     assert first.shape[1] == 1
     torch.testing.assert_close(first, donor.conv1.weight.half().float().sum(1, keepdim=True))
@@ -204,14 +223,86 @@ def test_the_unconditional_critic_does_not_see_lightness():
     assert torch.equal(*scores)
 
 
-def test_a_row_starts_with_l1_and_what_paints_is_the_moving_average(flowers):
-    recipe, budget = TINY, paper.Budget(2, 1, 4, 1e-3, 1e-3, average=0.9)
-    painter, stages = paper.train("row", recipe, budget, flowers.train, HERE)
+def test_a_row_starts_with_l1_what_paints_is_the_moving_average_and_it_comes_back(
+    flowers, tmp_path
+):
+    P = paper.notebooks.parameters("03_cgan_flowers")
+    P = SimpleNamespace(**{key: known.default for key, known in P.items()})
+    recipe, budget = TINY, paper.Budget(4, 2, 4)
+    watch = paper.watcher(
+        "row", flowers.validation, flowers.pictures[0], HERE, tmp_path / "weights"
+    )
+    given = ("row", recipe, budget, P, HERE, tmp_path, flowers.train, watch)
+    painter, critic, stages = paper.train_or_load(*given)
     assert [set(h.losses) for h in stages] == [{"l1"}, {"critic", "l1", "generator"}]
-    last, _ = paper.train("row", recipe, paper.replace(budget, average=0.0), flowers.train, HERE)
-    assert not painter.training and training.norms_that_sleep(painter) == []
+    frames = [file.stem for file in sorted((tmp_path / "weights" / "frames").iterdir())]
+    assert frames[0] == "row-0-000001" and frames[-1] == "row-1-000002" and len(frames) == 6
+    last, *_ = paper.train("row", recipe, paper.replace(budget, average=0.0), flowers.train, HERE)
+    assert not painter.training
     pairs = zip(painter.parameters(), last.parameters(), strict=True)
     assert any(not torch.equal(mean, step) for mean, step in pairs)
+
+    P.weights = str(tmp_path / "weights")
+    again = paper.train_or_load("row", recipe, budget, P, HERE, tmp_path / "b", flowers.train, None)
+    for one, other in zip((painter, critic), again[:2], strict=True):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    assert [h.losses for h in again[2]] == [h.losses for h in stages]
+
+
+def test_the_rows_of_the_authors_follow_their_code():
+    P = paper.notebooks.parameters("03_cgan_flowers")
+    P = SimpleNamespace(**{key: known.default for key, known in P.items()} | {"batch_size": 10})
+    rows = paper.plan_rows(P, 86)
+    _, unet = rows["unet_gan_authors"]
+    recipe, resnet = rows["resnet_gan_authors"]
+    assert (unet.l1_steps, unet.steps) == (0, 2250) and (resnet.l1_steps, resnet.steps) == (
+        900,
+        4500,
+    )
+    assert recipe.objective == "both" and recipe.lambda_l1 == 100 and resnet.average == 0
+    assert (resnet.rate, resnet.gan_rate, resnet.schedule) == (1e-4, 2e-4, "constant")
+    ours = rows["resnet_gan"][1]
+    assert (ours.l1_steps, ours.steps) == tuple(86 * epochs for epochs in P.resnet_epochs)
+
+
+def test_early_steps_see_half_the_side_where_the_network_can_halve_it(flowers):
+    for size, kind, halved in ((64, "resnet", True), (64, "unet", False), (128, "resnet", True)):
+        recipe = paper.replace(TINY, generator=kind, image_size=size)
+        loop = paper.loop_settings(recipe, paper.Budget(10, 0, 4), "l1", 10, flowers, HERE, None)
+        assert loop["batches"].side == ({0: size // 2, 6: 0} if halved else 0)
+
+
+@pytest.mark.parametrize(("norms", "learning"), [("all", 25), ("last", 1), ("decoder", 5)])
+def test_norms_learn_where_they_should(norms, learning, tmp_path):
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "r.pth")
+    recipe = paper.replace(
+        TINY, generator="resnet", norms=norms, encoder_weights=str(tmp_path / "r.pth")
+    )
+    net = paper.build_generator(recipe)
+    assert sum(norm.training for norm in layers(net, nn.BatchNorm2d)) == learning
+    assert training.norms_that_sleep(net) == []
+    if norms == "decoder":  # without a pretrained encoder there is nothing to keep
+        random = paper.build_generator(paper.replace(recipe, encoder_weights="none"))
+        assert sum(norm.training for norm in layers(random, nn.BatchNorm2d)) == 25
+
+
+def test_verdicts_are_probabilities_at_every_pixel(flowers):
+    found = paper.verdicts(paper.PatchDiscriminator(width=4), flowers.pictures[:2], HERE)
+    assert found.shape == (2, 32, 32) and 0 < found.min() <= found.max() < 1
+
+
+def test_l1_hardly_minds_what_lies_between_two_truths_and_the_critic_does():
+    l1, minded = paper.expected_losses(np.array([-1.0, 0.0, 1.0]))
+    assert l1[0] > l1[1] > l1[2] and np.ptp(l1) < 0.25
+    assert minded[1] > 5 + max(minded[0], minded[2])
+
+
+def test_another_exposure_keeps_the_range_and_the_truth_of_each_picture():
+    grey = torch.linspace(-1, 1, 32 * 32).view(1, 1, 32, 32).repeat(8, 1, 1, 1)
+    torch.manual_seed(0)
+    other = paper.exposed(grey, 1.0)
+    assert other.min() >= -1 and other.max() <= 1 and torch.equal(paper.exposed(grey, 0.0), grey)
+    assert (other.mean((1, 2, 3)).std() > 0.05) and (other.diff(dim=-1) >= 0).all()
 
 
 def test_one_cycle_rises_and_falls():
@@ -220,25 +311,6 @@ def test_one_cycle_rises_and_falls():
     assert top == 25 and factors[:top] == sorted(factors[:top])
     assert factors[top:] == sorted(factors[top:], reverse=True)
     assert all(0 < paper.one_cycle(i, n) <= 1 for n in (1, 2, 3) for i in range(n))
-
-
-def test_cyclegan_cycles_back_on_an_identity_and_never_pairs_a_picture_with_itself():
-    cycle = paper.CycleGAN(TINY, HERE, 1e-3, "lab")
-
-    class Grey(nn.Module):  # Lab -> L and L -> Lab that undo each other on grey pictures
-        multiple = 1
-
-        def forward(self, x):
-            return x[:, :1] if x.shape[1] == 3 else torch.cat([x, 0 * x, 0 * x], 1)
-
-    cycle.modules["paint"], cycle.modules["unpaint"] = Grey(), Grey()
-    cycle.update = lambda name, loss: None
-    losses = cycle.step(noise(4, 32, 32)[:, :1].repeat(1, 3, 1, 1), 0)
-    assert losses["cycle_grey"].item() + losses["cycle_colour"].item() < 1e-3
-    batch = noise(6, 32, 32)
-    grey, colour = paper.CycleGAN(TINY, HERE, 1e-3, "ab").split(batch)
-    lightness, ab = color.to_network(batch)
-    assert torch.equal(grey, lightness[:3]) and torch.equal(colour, ab[3:])
 
 
 # ---------------------------------------------------------------------------- pictures and scores
@@ -266,87 +338,3 @@ def test_weights_come_back_as_the_same_model(tmp_path):
     again, grey = paper.load_model(file), 100 * torch.rand(1, 1, 32, 32)
     assert again.image_size == 32
     assert torch.equal(paper.colorize(model, grey), paper.colorize(again, grey))
-
-
-def test_the_audit_counts_copies_mirrors_and_grey_pictures(flowers):
-    few = flowers.subset(np.arange(6))
-    grey = np.stack([color.grey_of(few.pictures[1])])
-    pictures = np.concatenate([few.pictures, few.pictures[:1], few.pictures[2:3, :, ::-1], grey])
-    again = {key: getattr(few, key) for key in ("names", "digests", "shapes")}
-    more = {key: [*kept, kept[0], f"{key} m", f"{key} g"] for key, kept in again.items()}
-    more["shapes"][-2:] = [(40, 30)] * 2
-    roles = np.array([*few.roles, *few.roles[:1], *few.roles[2:3] * 2, *few.roles[1:2]])
-    found = paper.audit(paper.replace(few, pictures=pictures, roles=roles, **more))
-    numbers = [row["found"] for row in found]
-    assert numbers[3:] == [1, "1, 1", 1, 1] and numbers[2].startswith("30 / ")
-
-
-def painted(pictures, ab):
-    return paper.repainted(pictures, lambda true: 0 * true + torch.tensor(ab).view(1, 2, 1, 1))
-
-
-def test_spill_sees_blurred_colour_and_neither_rounding_nor_half_the_chroma(flowers):
-    controls = paper.control_paintings(flowers.pictures, metrics.mean_ab(flowers.pictures))
-    share = {name: paper.spill(rgb).mean() for name, rgb in controls.items()}
-    assert share["truth, blurred colour"] > 1.3 * share["truth"]
-    assert share["truth, half chroma"] == pytest.approx(share["truth"], abs=0.03)
-    assert paper.spill(painted(flowers.pictures, [0.0, 0.0])).max() == 0
-
-
-def test_blobs_tell_patches_from_fine_colour():
-    fine = np.full((1, 32, 32, 3), 40, np.uint8)
-    broad = fine.copy()
-    fine[:, ::2, ::2, 0] = 200
-    broad[:, :, :16, 0], broad[:, :, 16:, 2] = 200, 200
-    assert paper.blobs(fine)[0] < 0.2 < 0.6 < paper.blobs(broad)[0]
-
-
-def test_hues_are_named_as_people_name_them_and_the_mean_colour_shuns_the_rare(flowers):
-    colours = {"red": (200, 60, 40), "yellow": (250, 220, 40), "blue": (40, 120, 230)}
-    for name, rgb in (colours | {"green": (60, 140, 40)}).items():
-        ab = 110 * color.to_network(color.as_batch(np.full((1, 1, 1, 3), rgb, np.uint8)))[1]
-        assert paper.HUES[paper.hue_of(ab).item()] == name
-    assert paper.hue_of(torch.zeros(1, 2, 1, 1)).item() == -1
-    mean = np.array(metrics.mean_ab(flowers.pictures)) / 110
-    constant = {"mean": painted(flowers.pictures, mean.astype(np.float32))}
-    hues = paper.error_by_hue(constant, flowers.pictures, flowers.pictures)
-    assert paper.rank_correlation([r["share"] for r in hues], [r["mean"] for r in hues]) < -0.5
-
-
-def test_the_coin_sorts_paint_into_heads_tails_between_and_neither(flowers):
-    both, coin = paper.tossed(flowers, 0)
-    assert len(both) == 120 and torch.equal(
-        both.tensor([0, 60]), color.as_batch(np.stack([coin.heads[0], coin.tails[0]]))
-    )
-    middle = np.round((coin.heads.astype(float) + coin.tails) / 2).astype(np.uint8)
-    tests = {"near heads": coin.heads, "near tails": coin.tails, "between": middle}
-    for where, rgb in tests.items():
-        assert paper.where_it_lands(rgb, coin)[where] > 0.9, where
-    controls = paper.coin_controls(coin, metrics.mean_ab(both.pictures))
-    landed = {name: paper.where_it_lands(rgb, coin) for name, rgb in controls.items()}
-    truth = landed["the truth"]
-    assert truth["near heads"] > 0.2 < truth["near tails"] and truth["between"] < 0.05
-    assert landed["no paint"]["neither"] > 0.95
-    other = landed["another picture's colours"]
-    assert other["near heads"] + other["near tails"] < 0.5
-
-
-def test_costs_are_counted_to_the_worse_of_the_best_errors():
-    def history(errors, key="l1"):
-        points = [{"step": 5 * (i + 1), "seconds": i, "error": e} for i, e in enumerate(errors)]
-        return training.History("x", list(range(10)), {key: [0.0] * 10}, points, 9.0)
-
-    first, second = history([0.9, 0.8]), history([0.7, 0.5], "critic")
-    each = {"l1": 2.0, "both": 3.0}
-    assert paper.spent_until([first, second], 0.7, each, 4) == (10 * 8 + 5 * 12, 9.0)
-    assert paper.spent_until([first], 0.7, each, 4) is None
-    small, wide = (paper.operations(paper.replace(TINY, width=w), HERE) for w in (4, 8))
-    assert small["both"] > small["l1"] and 2 < wide["l1"] / small["l1"] < 4
-
-
-def test_ab_explains_lightness_where_a_colour_has_one_lightness():
-    flat = np.full((4, 32, 32, 3), [200, 30, 30], np.uint8)
-    flat[:, :, 16:] = (30, 30, 200)
-    assert paper.lightness_explained_by_ab(flat) > 0.99
-    greys = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 1), np.uint8).repeat(3, 3)
-    assert paper.lightness_explained_by_ab(greys) < 0.1

@@ -474,11 +474,10 @@ def test_the_generators_of_03_keep_their_rates_and_stages():
     recipe, budget = paper.rival(cgan, own, "resnet", P, 2)
     assert (recipe.generator, recipe.image_size, recipe.encoder_weights) == ("resnet", 32, "none")
     assert budget.l1_steps + budget.steps == 80 and budget.seed == 2
-    whole = own.resnet_l1_epochs + own.resnet_gan_epochs
-    assert budget.l1_steps == round(80 * own.resnet_l1_epochs / whole)
-    assert (budget.l1_rate, budget.rate) == (own.l1_rate, own.gan_rate)
+    assert budget.l1_steps == round(80 * own.resnet_epochs[0] / sum(own.resnet_epochs))
+    assert budget.early == 0 and (budget.rate, budget.average) == (1e-3, 0.995)
     _, budget = paper.rival(cgan, paper.settings_of_03("paper"), "unet", P, 0)
-    assert (budget.l1_steps, budget.steps, budget.rate) == (0, 80, 2e-4)
+    assert (budget.l1_steps, budget.steps) == (56, 24)
 
 
 def test_fluctuation_leaves_a_steady_fall_out():

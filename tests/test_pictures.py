@@ -336,3 +336,13 @@ def test_a_jpeg_is_smaller_and_in_full_colour_keeps_small_coloured_things():
     rgb[::8, ::8] = (255, 200, 0)  # single yellow pixels
     full, half = (through_jpeg(rgb, quality=85, full_colour=full)[1] for full in (True, False))
     assert distance(full[::8, ::8], rgb[::8, ::8]) < 0.5 * distance(half[::8, ::8], rgb[::8, ::8])
+
+
+def test_pictures_to_show_are_read_by_name_and_the_rest_is_named(tmp_path, capsys):
+    (tmp_path / "00.png").write_bytes(b"no picture")
+    for number in range(3):
+        pictures.write(tmp_path / f"{number}.png", np.full((4, 4, 3), number, np.uint8))
+    found = pictures.read_some(pictures.find(tmp_path), most=3)
+    assert [int(rgb[0, 0, 0]) for rgb in found.values()] == [0, 1]
+    said = capsys.readouterr().out
+    assert "the first 3 of 4" in said and said.count("left out: ") == 1 and "00.png" in said
