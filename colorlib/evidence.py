@@ -223,12 +223,12 @@ def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
 
 def show_ledger(notebook: str) -> None:
     """Show a paper's claims as its newest overnight or paper studies judged them, or say how."""
-    studies, caption = f"studies/{notebook.removeprefix('studies/')}", "What the paper claims"
+    studies = f"studies/{notebook.removeprefix('studies/')}"
     for found, run in record.newest(notebook):
         if found["notebook"] == studies and found["claims"]:
-            about = f"{found['profile']} run of {str(run.get('date', ''))[:10]}"
-            return show_claims(found["claims"], f"{caption} ({about})")
-    missing(studies, None, caption)
+            made = f"{found['profile']} run of {str(run.get('date', ''))[:10]}"
+            return show_claims(found["claims"], f"What the paper claims ({made})")
+    missing(studies, None, "What the paper claims")
 
 
 def questions(lines: str, known: Mapping[str, Any]) -> list[dict[str, str]]:

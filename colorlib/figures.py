@@ -316,8 +316,7 @@ def flow(boxes: Mapping[str, tuple], arrows: Sequence[tuple], title: str = "") -
     lines = _wrap(title, max(340, (most - least)[0]), 12, bold=True)
     axes.set_title("\n".join(lines), pad=38 if any(arrow[3:] for arrow in arrows) else 8)
     for name, (x, y, text, kind) in boxes.items():
-        middle = {"ha": "center", "va": "center", "size": 10, "bbox": KINDS[kind]}
-        drawn[name] = axes.text(*UNIT * (x, y), text, **middle)
+        drawn[name] = axes.text(*UNIT * (x, y), text, ha="center", va="center", bbox=KINDS[kind])
     fig.canvas.draw()  # the size of a box is that of its text
     for start, end, text, *bent in arrows:
         one, other = (np.array(drawn[name].get_position()) for name in (start, end))

@@ -162,9 +162,9 @@ def read_some(paths: list[Path], most: int = 12) -> dict[str, np.ndarray]:
     if len(paths) > most:
         print(f"the first {most} of {len(paths)} are shown; `colorlib colorize` paints them all")
     found = {}
-    for path in paths[:most]:
+    for number, path in enumerate(paths[:most], 1):
         try:
-            found[f"{path.name} ({len(found) + 1})"] = read_rgb(path)
+            found[f"{path.name} ({number})"] = read_rgb(path)
         except PictureError as error:
             print(f"left out: {error}")
     return found

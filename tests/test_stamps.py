@@ -67,6 +67,14 @@ def test_a_change_of_what_a_run_depends_on_is_named(project):
     assert changes(task) == "notebook and colorlib changed"
 
 
+def test_studies_rest_on_their_lesson(project):
+    tiny.write(project, "studies/01_good", "# Studies", PARAMETERS, "print(1)")
+    task = finish(task_of("studies/01"))
+    assert changes(task) is None
+    tiny.write(project, "01_good", "# Good", PARAMETERS, "print(3)")
+    assert changes(task) == "notebook changed"
+
+
 @pytest.mark.parametrize("name", ["index.html", "metrics.json", "figures/a.png", "weights/a.bin"])
 def test_a_part_of_a_report_that_is_lost_or_damaged_is_named(project, name):
     task = finish(task_of(), **{name: "whole"})

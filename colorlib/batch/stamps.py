@@ -27,7 +27,8 @@ ELSEWHERE = "choose another place with -p report_dir FOLDER"
 
 def stamp(task: Task) -> dict[str, str]:
     """Digest everything a run depends on; the keys name the parts."""
-    cells = notebooks.cells(notebooks.path(task.name))
+    names = {task.name, Path(task.name).name} & {*notebooks.names("all")}  # studies, their lesson
+    cells = [cell for name in sorted(names) for cell in notebooks.cells(notebooks.path(name))]
     helpers = sorted(Path(colorlib.__file__).parent.glob("*.py"))  # not what runs notebooks
     kinds = (*notebooks.PROFILES, "local")
     read = [files.root() / "reports" / kind / name for kind in kinds for name in task.reads]
@@ -172,7 +173,8 @@ def _code_state(report: Path, name: str) -> str:
         return "of unknown code"
     if git.get("dirty"):
         return "of code that was not committed"
-    code_of = (f"notebooks/{name}.ipynb", "colorlib", ":(exclude)colorlib/batch")
+    code_of = [f"notebooks/{n}.ipynb" for n in {name, Path(name).name}]  # its lesson's too
+    code_of += ["colorlib", ":(exclude)colorlib/batch"]
     try:
         files.git(files.root(), "diff", "--quiet", "--end-of-options", commit, "--", *code_of)
     except (OSError, subprocess.SubprocessError) as error:
