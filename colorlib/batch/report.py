@@ -13,7 +13,7 @@ from colorlib import files, pictures
 from colorlib.batch import pages
 from colorlib.batch.plan import RunError, Task, named_paths
 
-MOST = 2_500_000  # bytes of a report's figures and notebook; with its page under three million
+MOST = 2_300_000  # bytes of a report's figures and notebook; with its page under three million
 QUALITY = 75  # of the JPEGs that take the place of figures where there are more
 
 
