@@ -227,21 +227,30 @@ def picture_grid(
         for name, batch in columns.items():
             texts = [_words(captions[name][row], widths[name])] if name in captions else []
             picture, size = _picture(np.asarray(batch[row])), sizes[name]
-            whole = size[0] % picture.width == 0 and size[1] % picture.height == 0
-            way = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
-            cell = _paper((widths[name], size[1]), picture.resize(size, way))
+            cell = _paper((widths[name], size[1]), picture.resize(size, Image.Resampling.LANCZOS))
             lines[-1].append(_stacked([cell, *texts], gap=2))
     page = _stacked([_stacked(line, beside=True) for line in lines])
     return _framed(ImageOps.expand(page, GAP, "white"), title)
 
 
+def picture_rows(
+    rows: Mapping[str, Any], captions: Mapping[str, Sequence[str]] | None = None, title: str = ""
+) -> Image.Image:
+    """Draw a row per method, its name above it, and a column per picture; captions as in a grid."""
+    bands = []
+    for name, batch in rows.items():
+        side = (WIDTH - GAP) // len(batch) - GAP
+        cells = [ImageOps.contain(_picture(np.asarray(one)), (side, side)) for one in batch]
+        for place, text in enumerate((captions or {}).get(name, ())):
+            cells[place] = _stacked([cells[place], _words(text, side)], gap=2)
+        bands += [_words(name, WIDTH - 2 * GAP, bold=True), _stacked(cells, beside=True)]
+    return _framed(ImageOps.expand(_stacked(bands, gap=4), GAP, "white"), title)
+
+
 def _shown_size(size: tuple[int, int], room: int) -> tuple[int, int]:
-    """Return the (width, height) to draw: small pictures by a whole factor, large ones reduced."""
+    """Return the (width, height) to draw: small pictures enlarged, large ones reduced."""
     height, width = size
-    fits, wanted = min(room / width, 260 / height), 150 / max(size)  # enough to see
-    factor = min(fits, max(wanted, 1.0))
-    if factor > 1 and max(size) <= 96:
-        factor = math.floor(min(fits, math.ceil(wanted)))
+    factor = min(room / width, 260 / height, max(150 / max(size), 1.0))  # enough to see
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 

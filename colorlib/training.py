@@ -48,7 +48,6 @@ class Batches:
     pictures: PictureSet
     size: int
     seed: int
-    side: int | Mapping[int, int] = 0  # in pixels; {0: 64, 400: 96} grows at step 400; 0: as it is
     crop: float = 1.0  # the least share of a picture's side that a random crop keeps
 
     def __post_init__(self) -> None:
@@ -65,24 +64,20 @@ class Batches:
 
     def batch(self, step: int, device: torch.device | str) -> Tensor:
         """Return the batch of `step` as uint8 (B, 3, H, W) on the device."""
-        batch = self._framed(self.pictures.tensor(self.indices(step)).to(device), step)
+        batch = self.pictures.tensor(self.indices(step)).to(device)
+        batch = batch if self.crop == 1 else self._cropped(batch, step)
         coins = np.random.default_rng([self.seed, 1, step]).random(self.size) < 0.5
         mirrored = torch.from_numpy(coins).to(device).view(-1, 1, 1, 1)
         return torch.where(mirrored, batch.flip(-1), batch)
 
-    def _framed(self, batch: Tensor, step: int) -> Tensor:
-        """Cut a random square from each square picture, and bring it to the side of this step."""
-        whole = batch.shape[-1]
-        sides = {0: self.side} if isinstance(self.side, int) else self.side
-        side = sides[max(start for start in sides if start <= step)] or whole
-        if side == whole and self.crop == 1:
-            return batch
-        chance, framed = np.random.default_rng([self.seed, 2, step]), []
+    def _cropped(self, batch: Tensor, step: int) -> Tensor:
+        """Cut a random square from each square picture, and bring it back to the picture's size."""
+        whole, chance, framed = batch.shape[-1], np.random.default_rng([self.seed, 2, step]), []
         for picture in batch.float():
             kept = round(whole * chance.uniform(self.crop, 1))
             top, left = chance.integers(0, whole - kept + 1, 2)
             part = picture[None, :, top : top + kept, left : left + kept]
-            framed.append(F.interpolate(part, (side, side), mode="bilinear", antialias=True))
+            framed.append(F.interpolate(part, (whole, whole), mode="bilinear", antialias=True))
         return torch.cat(framed).round_().to(torch.uint8)
 
 
@@ -104,6 +99,14 @@ class History:
         parts = (np.where(known, values, 0.0), known.astype(float))
         sums, counts = (np.convolve(part, np.ones(2 * half + 1))[around] for part in parts)
         return np.where(counts > 0, sums / np.maximum(counts, 1), math.nan).tolist()
+
+    def then(self, later: "History") -> "History":
+        """Return this run and `later`, which follows it, as one: the losses that both report."""
+        past, both = len(self.steps), self.losses.keys() & later.losses.keys()
+        losses = {key: self.losses[key] + later.losses[key] for key in self.losses if key in both}
+        found = [entry | {"step": entry["step"] + past} for entry in later.validation]
+        steps = self.steps + [past + step for step in later.steps]
+        return History(self.name, steps, losses, self.validation + found)
 
     def to_dict(self, points: int = 0) -> dict[str, Any]:
         """Return plain data; `points` > 0 keeps about that many evenly spaced steps."""
@@ -149,11 +152,6 @@ def norms_that_sleep(module: nn.Module) -> list[str]:
     norms = nn.modules.batchnorm._BatchNorm
     parts = [(k, m) for k, m in module.named_modules() if isinstance(m, norms) and not m.training]
     return [name for name, norm in parts if all(p.requires_grad for p in norm.parameters())]
-
-
-def awake(module: nn.Module) -> nn.Module:
-    """Put every part in training mode; fastai leaves most of a DynamicUnet in eval mode."""
-    return module.train()
 
 
 @torch.no_grad()
@@ -209,7 +207,7 @@ def run(
     asleep = [f"{key}.{part}" for key, m in modules.items() for part in norms_that_sleep(m)]
     if asleep:
         what = f"{len(asleep)} batch norms sleep in eval mode ({asleep[0]} ...)"
-        raise ValueError(f"{name}: {what}; wake them by training.awake, or freeze their weights")
+        raise ValueError(f"{name}: {what}; call train(), or freeze their weights")
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
     told = (fingerprint, define)  # what else must be the same for a resume
@@ -341,7 +339,7 @@ class _Checkpoint:
         state, why = {}, "is not wanted"
         if resume:
             with suppress(WeightsError):
-                state = _read(self.path)[0]
+                state = read_file(self.path)[0]
             why = f"is past step {steps}" if state else "is damaged"
         done = len(state["history"]["steps"]) if state else math.inf
         if done > steps:
@@ -374,7 +372,7 @@ def save_weights(path: str | Path, module: nn.Module, info: dict, half: bool = F
 
 def read_info(path: str | Path) -> dict[str, Any]:
     """Return the `info` that `save_weights` wrote into the file's header."""
-    metadata = _read(path, header_only=True)[1]
+    metadata = read_file(path, header_only=True)[1]
     with suppress(KeyError, ValueError):
         if isinstance(info := json.loads(metadata["info"]), dict):
             return info
@@ -383,7 +381,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
 
 def load_weights(path: str | Path, module: nn.Module) -> None:
     """Load a safetensors or .pth file into the module: every key and shape must match."""
-    found, wanted = _read(path)[0], module.state_dict()
+    found, wanted = read_file(path)[0], module.state_dict()
     for key in wanted | found:
         shapes = [getattr(each.get(key), "shape", None) for each in (found, wanted)]
         # old files of torch do not count the batches that a norm has seen
@@ -393,12 +391,7 @@ def load_weights(path: str | Path, module: nn.Module) -> None:
     module.load_state_dict(found, strict=False)
 
 
-def read_foreign(path: str | Path) -> dict[str, Any]:
-    """Return the tensors of a .pth file without running its code."""
-    return _read(path)[0]
-
-
-def _read(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
+def read_file(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
     """Return tensors and metadata of a safetensors or .pth file; no code of either runs."""
     try:
         if Path(path).suffix in (".pth", ".pt"):
@@ -409,13 +402,11 @@ def _read(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], 
             return {key: stream.get_tensor(key).clone() for key in keys}, stream.metadata() or {}
     except Exception as problem:  # torch raises many kinds for a bad file
         reason = f"{type(problem).__name__}: {problem}".splitlines()[0][:120]
-        mend = "check the path, fetch or train it again"
-        raise WeightsError(f"{path}: no readable file of weights ({reason}); {mend}") from problem
+        raise WeightsError(f"{path}: no weights; fetch or train it again ({reason})") from problem
 
 
 def _in_notebook() -> bool:
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return hasattr(shell, "kernel")
+    return hasattr(getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)(), "kernel")
 
 
 def _say(text: str) -> None:

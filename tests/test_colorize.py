@@ -213,7 +213,7 @@ def test_too_little_memory_costs_one_photo(tmp_path, out, weights, monkeypatch):
         ({"build": [1]}, 0.2, "fits no network"),
         ({"build": {"size": 3}}, 0.2, "weights of another network"),
         ({}, float("nan"), "no numbers"),
-        (None, 0.0, "no readable file of weights"),
+        (None, 0.0, "no weights; fetch"),
     ],
 )
 def test_weights_that_cannot_paint_are_refused_in_one_line(tmp_path, out, info, value, words):

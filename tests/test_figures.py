@@ -118,13 +118,22 @@ def test_any_grid_fits_the_page_and_shows_all_its_pictures(count, columns, heigh
     assert all((part == 255).all() for part in edge), "nothing is cut at the border"
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_small_pictures_are_enlarged_by_whole_factors_and_stay_sharp(channels):
-    truth = pictures(1, 64, 64)[..., :channels]
-    rendered = np.asarray(figures.picture_grid({"truth": truth.squeeze()[None]}))
-    enlarged = truth[0].repeat(3, axis=0).repeat(3, axis=1)
-    places = np.argwhere((rendered == enlarged[0, 0]).all(axis=2)).tolist()
-    assert any((rendered[y : y + 192, x : x + 192] == enlarged).all() for y, x in places if y < 60)
+def test_small_pictures_are_enlarged_enough_to_see_them():
+    flat = np.full((1, 48, 48, 3), (10, 200, 30), np.uint8)
+    shown = figures.picture_grid({"truth": flat})
+    assert (np.asarray(shown) == flat[0, 0, 0]).all(-1).sum() == 150 * 150
+
+
+@given(count=st.integers(1, 9), methods=st.integers(1, 4), size=st.sampled_from([32, 128, 300]))
+def test_rows_of_methods_fit_the_page_and_hold_every_picture(count, methods, size):
+    colours = np.arange(1, count * methods + 1, dtype=np.uint8)[:, None] * np.uint8([7, 5, 3])
+    flat = np.broadcast_to(colours[:, None, None], (count * methods, size, size, 3))
+    rows = {f"method {n}": flat[n::methods] for n in range(methods)}
+    page = figures.picture_rows(rows, {"method 0": ["+1.2 dB"] * count}, "A finding")
+    shown = dict((colour, area) for area, colour in page.getcolors(page.width * page.height))
+    side = (figures.WIDTH - figures.GAP) // count - figures.GAP
+    assert {shown.get(tuple(c)) for c in colours.tolist()} == {side**2}
+    assert page.width <= figures.WIDTH
 
 
 @pytest.mark.parametrize("part", ["head", "captions", "title", "row_titles"])

@@ -141,14 +141,18 @@ def test_half_of_the_pictures_are_mirrored():
     assert kept[0] != kept[1], "each step tosses its own coins"
 
 
-def test_pictures_grow_on_schedule_and_crops_keep_their_share():
-    growing = Batches(Stub(6, side=16), 4, seed=0, side={0: 8, 3: 12, 5: 0})
-    sides = [growing.batch(step, "cpu").shape[-1] for step in (0, 2, 3, 4, 5, 9)]
-    assert sides == [8, 8, 12, 12, 16, 16]
-    flat = Stub(4, side=16)
-    flat.rgb[:] = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1) * 60
-    shrunk = Batches(flat, 4, seed=0, side=8)
-    assert shrunk.batch(0, "cpu")[:, 0, 0, 0].tolist() == [60 * i for i in shrunk.indices(0)]
+def test_two_stages_become_one_history():
+    first = training.History("l1", [1, 2], {"l1": [3.0, 2.0]}, [{"step": 2, "error": 0.5}])
+    second = training.History(
+        "both", [1], {"l1": [1.0], "critic": [0.7]}, [{"step": 1, "error": 0.4}]
+    )
+    whole = first.then(second)
+    assert whole.steps == [1, 2, 3] and whole.losses == {"l1": [3.0, 2.0, 1.0]}
+    assert whole.validation == [{"step": 2, "error": 0.5}, {"step": 3, "error": 0.4}]
+    assert first.validation[0]["step"] == 2 and second.validation[0]["step"] == 1
+
+
+def test_crops_keep_their_share():
     ramp = Stub(1, 16)
     ramp.rgb[:] = torch.arange(16, dtype=torch.uint8).repeat(16, 1)
     crops = [Batches(ramp, 1, 0, crop=0.5).batch(step, "cpu") for step in range(20)]
@@ -330,7 +334,7 @@ def test_a_network_of_sleeping_norms_is_refused_until_it_is_awake(unet):
 
     with pytest.raises(ValueError, match=r"unet: 24 batch norms sleep in eval mode \(net\.layers"):
         train()
-    assert training.norms_that_sleep(training.awake(unet)) == []
+    assert training.norms_that_sleep(unet.train()) == []
     train(validate=lambda done: {"asleep": len(training.norms_that_sleep(unet))})
     assert training.norms_that_sleep(unet) == [], "a validation leaves all awake"
     unet.eval().requires_grad_(False)
@@ -475,7 +479,7 @@ def test_bad_weights_end_in_one_line_and_change_nothing(tmp_path, monkeypatch, n
     before = net[0].weight.clone()
     ways = [lambda: training.load_weights(file, net)]
     if not name.startswith(("keys", "shapes")):  # those can be read, by another network
-        ways += [lambda: training.read_foreign(file), lambda: training.read_info(file)]
+        ways += [lambda: training.read_file(file), lambda: training.read_info(file)]
     for read in ways:
         with pytest.raises(WeightsError) as caught:
             read()
@@ -501,4 +505,4 @@ def test_foreign_weights_are_read_and_old_ones_without_counts_of_batches_load(tm
     assert torch.equal(loaded[0].weight, saved[0].weight)
     assert loaded[1].running_mean[0] == 5 and loaded[1].num_batches_tracked == 9
     torch.save({"backbone": {"a": torch.ones(2).half()}}, tmp_path / "nested.pth")
-    assert training.read_foreign(tmp_path / "nested.pth")["backbone"]["a"].sum() == 2
+    assert training.read_file(tmp_path / "nested.pth")[0]["backbone"]["a"].sum() == 2
