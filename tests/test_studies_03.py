@@ -61,7 +61,7 @@ def test_the_first_variant_is_the_lessons_way():
     own = {"norms": "resnet_gan"}
     changed = {"critic": {"lambda_l1": 10.0}, "conservative": {"objective": "l1"}}
     for study, variants in studies.STUDIES.items():
-        first = studies.plan(next(iter(variants.values())), P, P.seed)
+        first = studies.plan(P, next(iter(variants.values())), P.seed)
         recipe, budget = rows[own.get(study, "unet_gan")]
         assert first.recipe == lesson.replace(recipe, **changed.get(study, {})), study
         same = {"space": lesson.replace(budget, jitter=0.0)}.get(study, budget)
@@ -72,7 +72,7 @@ def test_every_variant_takes_as_many_steps():
     P = parameters(steps=400)
     for variants in studies.STUDIES.values():
         for title, changes in variants.items():
-            budget = studies.plan(changes, P, 1).budget
+            budget = studies.plan(P, changes, 1).budget
             assert budget.l1_steps + budget.steps == 400 and budget.seed == 1, title
             alone = {"l1": budget.steps == 0, "gan": budget.l1_steps == 0}
             assert alone.get(changes.get("objective"), True), title
@@ -80,7 +80,7 @@ def test_every_variant_takes_as_many_steps():
 
 @pytest.fixture
 def bench(flowers, tmp_path):
-    return studies.Bench(parameters(), flowers, HERE, tmp_path)
+    return studies.make_bench(parameters(), flowers, HERE, tmp_path)
 
 
 def test_nothing_is_trained_twice(bench, monkeypatch):
@@ -95,18 +95,16 @@ def test_nothing_is_trained_twice(bench, monkeypatch):
     monkeypatch.setattr(lesson, "train", train)
     monkeypatch.setitem(studies.STUDIES, "cyclegan", {"cGAN": {}})
     for study in ("losses", "skips", "average", "cyclegan", "conservative", "losses"):
-        studies.run(bench, study)
+        bench.run(study)
     assert len(trained) == 5 + 2 + 1 + 0 + 4  # with its own toss the same recipe is another network
-    studies.run(bench, "space")
+    bench.run("space")
     bench.P.study_seeds = [0, 7]
-    studies.run(bench, "space")
+    bench.run("space")
     assert len(trained) == 14 + 2 and [budget.seed for _, budget in trained[-2:]] == [7, 7]
 
 
 def test_a_study_says_whether_its_first_variant_has_learned(bench):
-    study = studies.run(
-        bench, "losses", more={"another": studies.another_picture(bench.test.pictures)}
-    )
+    study = bench.run("losses", more={"another": studies.another_picture(bench.test.pictures)})
     assert not study["learned"] and "NOT below" in studies.sentences(study)[0]
     assert "decides nothing" in studies.sentences(study)[1]
     assert list(study["variants"])[-1] == "another" and "another" not in study["errors"]
@@ -168,8 +166,8 @@ def test_green_everywhere_does_not_know_green(flowers, controls):
 
 def test_look_closer_gives_evidence_of_every_row_and_controls_that_fail(bench):
     more = studies.control_paintings(bench.test.pictures, bench.mean_ab)
-    found = {"U-Net": [studies.Trained(None, more["truth"])] * 2}
-    found |= {title: [studies.Trained(None, rgb)] for title, rgb in more.items()}
+    found = {"U-Net": [studies.Trained(more["truth"])] * 2}
+    found |= {title: [studies.Trained(rgb)] for title, rgb in more.items()}
     rows = studies.look_closer(bench, found)
     assert rows["U-Net"]["off"]["mean"] == rows["U-Net"]["spill"]["mean"] == 0
     assert len(rows["U-Net"]["rare"]["seeds"]) == 2 and rows["one green"]["green"]["mean"] == 0
@@ -206,7 +204,7 @@ def test_look_where_convicts_the_average_and_not_who_commits(flowers):
     coin = datasets.coin(flowers.pictures, 0)
     middle = np.round((coin.heads.astype(float) + coin.tails) / 2).astype(np.uint8)
     paintings = {"L1, tossed": middle, "commits": coin.pictures}
-    found = {title: [studies.Trained(None, rgb)] for title, rgb in paintings.items()}
+    found = {title: [studies.Trained(rgb)] for title, rgb in paintings.items()}
     rows = studies.look_where(None, found, coin)
     assert rows["L1, tossed"]["averages"]["low"] > 0.5 > rows["commits"]["averages"]["high"]
     assert rows["commits"]["commits"]["low"] > 0.5 and rows["L1, tossed"]["commits"]["mean"] == 0
@@ -264,7 +262,7 @@ def test_cyclegan_cycles_back_on_an_identity_and_never_pairs_a_picture_with_itse
 
 
 def test_a_cyclegan_trains_paints_and_is_dearer(bench):
-    variant = studies.plan(studies.CYCLE, bench.P, 0)
+    variant = studies.plan(bench.P, studies.CYCLE, 0)
     one = bench.train("cycle", variant)
     assert one.painted.shape == bench.test.pictures.shape and len(one.histories[0].steps) == 2
     assert int(one.game.modules["pool_grey"].filled) == 8
@@ -310,7 +308,7 @@ def trained(errors, recipe=TINY, budget=BUDGET):
         ]
         history = training.History("x", list(range(10)), {key: [0.0] * 10}, points, 9.0)
         histories.append(history)
-    return studies.Trained(None, None, histories, studies.Variant(recipe, budget))
+    return studies.Trained(None, histories, variant=studies.Variant(recipe, budget))
 
 
 def test_costs_are_counted_to_the_same_error():
@@ -353,10 +351,10 @@ def test_what_has_not_learned_decides_nothing_but_what_is_counted_stands():
 
     def verdict(claim, name, **changes):
         given = study(schedule=evidence.exact(6.9)) | changes
-        return studies.judge([claim], {name: given})[0]["verdict"]
+        return studies.judge([claim], {name: given}, NAME)[0]["verdict"]
 
     assert verdict(better, "generators") == record.SUPPORTED
     assert verdict(better, "generators", learned=False) == record.INCONCLUSIVE
     assert verdict(dearer, "cost", learned=False) == record.CONTRADICTED
     assert verdict(claims[3], "cost") == record.INCONCLUSIVE  # no error was shared
-    assert studies.judge([better], {"generators": None})[0]["verdict"] == record.NOT_RUN
+    assert studies.judge([better], {"generators": None}, NAME)[0]["verdict"] == record.NOT_RUN

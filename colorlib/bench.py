@@ -1,0 +1,222 @@
+"""Studies of a paper as data: variants of a lesson's training, trained once, scored, shown, judged.
+
+A notebook of studies has a table (study -> title -> what is changed). Its `plan(changes, seed)`
+gives the variant that a line asks for, its `train(name, variant)` trains it. The first variant of
+a study is the lesson's own way; nothing follows from a study in which that one has not learned.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from colorlib import color, evidence, figures, metrics, record
+from colorlib.datasets import PictureSet
+from colorlib.evidence import Claim, Study
+
+Table = Mapping[str, Mapping[str, Any]]
+
+
+class Trained(NamedTuple):
+    """What a training left: its test pictures, how it went, and whatever else a study looks at."""
+
+    painted: np.ndarray
+    histories: tuple | list = ()
+    painter: Any = None
+    variant: Any = None
+    game: Any = None
+
+
+class Bench:
+    """Trains what is alike once, and keeps networks, scores and results of studies."""
+
+    def __init__(
+        self,
+        notebook: str,
+        P: Any,
+        table: Table,
+        pictures: PictureSet,
+        plan: Callable[[Any, int], Any],
+        train: Callable[[str, Any], Trained],
+        floors: Callable[[Any], dict[str, float]],
+        scale: str,
+    ) -> None:
+        self.notebook, self.P, self.table, self.plan, self.train = notebook, P, table, plan, train
+        self.floors, self.scale, self.test = floors, scale, pictures.test
+        self.mean_ab, self.name = metrics.mean_ab(pictures.train.pictures), pictures.name
+        self.networks: dict[Any, Trained] = {}
+        self.found: dict[str, dict[str, list[Trained]]] = {}
+        self.scores: dict[str, metrics.Evaluation] = {}
+        self.studies: dict[str, Study | None] = {}
+
+    def trained(self, study: str) -> dict[str, list[Trained]]:
+        """Return title -> a training a seed."""
+        found: dict[str, list[Trained]] = {title: [] for title in self.table[study]}
+        for title, changes in self.table[study].items():
+            for seed in self.P.study_seeds:
+                variant = self.plan(changes, seed)
+                if variant not in self.networks:
+                    name = f"{study}, {title}, seed {seed}"
+                    self.networks[variant] = self.train(name, variant)
+                found[title].append(self.networks[variant])
+        return found
+
+    def run(self, study: str, truth: Any = None, more: Any = None, look: Any = None) -> Study:
+        """Train the variants of a study and score them, and `more`: title -> paintings.
+
+        truth: other pictures than the test pictures. look: what only this study measures,
+        (bench, title -> trainings) -> title -> further keys.
+        """
+        found = self.trained(study)
+        ends = {t: [e.histories[-1].validation[-1]["error"] for e in found[t]] for t in found}
+        first = next(iter(found.values()))[0]
+        floors = self.floors(first.variant)
+        learned = max(next(iter(ends.values()))) < min(floors.values())
+        found |= {title: [Trained(rgb)] for title, rgb in (more or {}).items()}
+        self.found[study] = found
+        rows = self._score(study, self.test.pictures if truth is None else truth)
+        for title, errors in ends.items():
+            rows[title]["error"] = float(np.mean(errors))
+        for title, keys in (look(self, found) if look else {}).items():
+            rows[title] |= keys
+        about = {"data": self.name, "size": self.test.size, "seeds": self.P.study_seeds}
+        steps = sum(len(history.steps) for history in first.histories)
+        about |= {"steps": steps, "scale": self.scale, "errors": ends}
+        return about | {"floors": floors, "learned": learned, "variants": rows}
+
+    def _score(self, study: str, truth: np.ndarray) -> dict[str, dict[str, Any]]:
+        """Hold every painting of a study against the first title's, and against grey."""
+        painted = {t: [each.painted for each in found] for t, found in self.found[study].items()}
+        every = {f"{t}/{i}": rgb for t, each in painted.items() for i, rgb in enumerate(each)}
+        found = metrics.evaluate(every, truth, self.mean_ab, seed=self.P.seed)
+        first, rows, self.scores[study] = next(iter(painted)), {}, found
+
+        def of(title: str, key: str) -> np.ndarray:
+            return np.array(
+                [found.per_picture[f"{title}/{i}"][key] for i in range(len(painted[title]))]
+            )
+
+        for title, each in painted.items():
+            sums = [found.rows[f"{title}/{i}"] for i in range(len(each))]
+            means = ("gain_over_grey", "cf_ratio", "delta_e")
+            row = {key: float(np.mean([s[key] for s in sums])) for key in means}
+            for key in ("psnr", "delta_e"):
+                row[f"{key}_paired"] = evidence.paired(of(title, key), of(first, key))
+            grey = found.per_picture["grey_floor"]["delta_e"]
+            row["delta_e_to_grey"] = evidence.paired(of(title, "delta_e"), grey)
+            rows[title] = row | {"to_grey": evidence.in_words(row["delta_e_to_grey"])}
+        return rows
+
+    def find(self, study: str, **how: Any) -> None:
+        """Run a study if the parameters ask for it; else take its newest committed result."""
+        run = lambda: self.run(study, **how)  # noqa: E731
+        self.studies[study] = evidence.find(self.notebook, study, run, self.P)
+
+    def show(self, study: str, caption: str, columns: Mapping[str, str] | None = None) -> None:
+        """Show a study's table and what follows from it, or say how to get it."""
+        heads = {"error": "validation error", "to_grey": "CIEDE2000 against grey"} | (columns or {})
+        found = self.studies[study]
+        evidence.show(self.notebook, study, found, caption, told_of, heads)
+        if found:
+            print("\n".join(sentences(found)))
+
+    def show_pictures(
+        self, study: str, alt: str, count: int = 3, title: str = "", ends: Any = None
+    ) -> None:
+        """Show test pictures as every variant paints them; not trained here: the committed figure.
+
+        ends: other last columns than the truth, title -> pictures; then without the gains.
+        """
+        if study not in self.found:
+            return figures.show_committed(self.notebook, study)
+        few, variants = self.test.spread(count), self.studies[study]["variants"]
+        places = [self.test.names.index(name) for name in few.names]
+        columns, captions = {"grey": np.stack([*map(color.grey_of, few.pictures)])}, {}
+        for variant in self.table[study]:
+            gains = self.scores[study].per_picture[f"{variant}/0"]["gain_over_grey"][places]
+            columns[variant] = self.found[study][variant][0].painted[places]
+            captions[variant] = [
+                "grey" if np.isnan(g) else f"{round(g, 1) + 0.0:+} dB" for g in gains
+            ]
+        last = ends or {"truth": self.test.pictures}
+        columns |= {head: rgb[places] for head, rgb in last.items()}
+        errors = (f"{name} {variants[name]['delta_e']:.1f}" for name in self.table[study])
+        title = title or f"CIEDE2000: {', '.join(errors)}"
+        grid = figures.picture_grid(columns, {} if ends else captions, title=title)
+        figures.show_figure(grid, study, alt=alt, credit=few.credit_line)
+
+
+def told_of(study: Study) -> str:
+    """What a caption says of a study."""
+    each = f"{study['steps']} steps, {len(study['seeds'])} training(s) each"
+    return f"{study['data']}, {study['size']} px, {each}"
+
+
+def sentences(study: Study) -> list[str]:
+    """Say whether the first variant has learned, and which others are to be told from it."""
+    (first, ends), floors = next(iter(study["errors"].items())), study["floors"]
+    where = "below" if study["learned"] else "NOT below"
+    lines = [
+        f"{first} ends at a validation error of {max(ends):.4f}, {where} both grey and the best"
+    ]
+    lines[0] += f" constant colour ({floors['grey']:.4f}, {floors['constant']:.4f})."
+    if not study["learned"]:
+        lines.append("It has not learned: whatever the table says, this study decides nothing.")
+    sides: dict[str, list[str]] = {}
+    for title in [*study["errors"]][1:]:
+        gap = study["variants"][title]["delta_e_paired"]
+        side = (
+            "nearer to the truth"
+            if gap["high"] < 0
+            else "farther"
+            if gap["low"] > 0
+            else "no difference shown"
+        )
+        sides.setdefault(side, []).append(title)
+    words = "; ".join(f"{side}: {' · '.join(titles)}" for side, titles in sides.items())
+    return [*lines, f"Beside {first}, by CIEDE2000 on these test pictures: {words}."]
+
+
+def read_claims(lines: str) -> list[Claim]:
+    """Read claims, a line each: six cells for one that is tested, three for one that cannot be.
+
+    Section | quote | what is compared | study: variant: number | supported where it is | control;
+    or section | quote | why it cannot be tested.
+    """
+    claims = []
+    for cells in (
+        [cell.strip() for cell in line.split(" |")] for line in lines.strip().splitlines()
+    ):
+        section, quote, compared, *rest = cells
+        if rest:
+            path, control = _path_of(rest[0]), _path_of(rest[2])
+            side, than = rest[1].split()
+            claims.append(Claim(quote, section, compared, path, side, float(than), control))
+        else:
+            claims.append(Claim(quote, section, compared, untestable=compared))
+    return claims
+
+
+def _path_of(cell: str) -> tuple[str, ...]:
+    study, *rest = cell.split(": ")
+    return ("studies", study, "variants", *rest) if rest else ()
+
+
+def judge(
+    claims: Iterable[Claim], studies: Mapping[str, Study | None], notebook: str
+) -> list[dict]:
+    """Judge claims; a study whose first variant has not learned decides only what is counted."""
+    claims = [*claims]
+    rows = evidence.judge(claims, {"studies": studies}, notebook)
+    for claim, row in zip(claims, rows, strict=True):
+        study = studies.get(claim.path[1]) if claim.path else None
+        if study and row["verdict"] == record.NOT_RUN:  # it ran, and has no such number
+            row |= {
+                "test": claim.measured,
+                "number": "none to compare",
+                "verdict": record.INCONCLUSIVE,
+            }
+        elif study and row["trainings"] and not study["learned"]:
+            row["test"] = f"{claim.measured} (but its first variant has not learned)"
+            row["verdict"] = record.INCONCLUSIVE
+    return rows
