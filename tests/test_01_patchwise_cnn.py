@@ -280,7 +280,7 @@ def test_twins_are_alike_in_grey_and_apart_in_colour():
 
 def test_a_frame_shows_the_field_where_it_is():
     rgb = datasets.load("scenes", 64, count=8).pictures[0]
-    frame = paper.draw_field(rgb, 30, 50, 32, 2, side=96)
+    frame = paper.draw_field(rgb, 30, 50, 32, side=96)
     assert frame.shape == (96, 315, 3)
     assert (frame[:, 210:306] == rgb[30, 48]).all(), "the field is held inside the picture"
 

@@ -59,7 +59,7 @@ def test_studies_are_what_the_parameters_and_limits_name():
 
 def test_the_first_variant_is_the_lessons_way():
     own = notebooks.parameters("01_patchwise_cnn")
-    P = parameters(**{key: own[key].default for key in ("reduce", "patch_size", "batch_size")})
+    P = parameters(**{key: own[key].default for key in ("patch_size", "batch_size")})
     P.image_size, P.steps, P.rate = own["image_size"].default, 600, own["rate"].default
     told = SimpleNamespace(**vars(P) | {"steps": [300, 300]})
     recipe, budget = lesson.plan(told, MEAN)
