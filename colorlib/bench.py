@@ -5,14 +5,15 @@ gives the variant that a line asks for, its `train(name, variant)` trains it. Th
 a study is the lesson's own way; nothing follows from a study in which that one has not learned.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from colorlib import color, evidence, figures, metrics, record
+from colorlib import color, evidence, figures, metrics, pairs, record
 from colorlib.datasets import PictureSet
 from colorlib.evidence import Claim, Study
+from colorlib.pairs import Pair
 
 Table = Mapping[str, Mapping[str, Any]]
 
@@ -29,6 +30,8 @@ class Trained(NamedTuple):
 
 class Bench:
     """Trains what is alike once, and keeps networks, scores and results of studies."""
+
+    measure = "validation error"  # how far from the truth a training ended
 
     def __init__(
         self,
@@ -49,16 +52,14 @@ class Bench:
         self.scores: dict[str, metrics.Evaluation] = {}
         self.studies: dict[str, Study | None] = {}
 
-    def trained(self, study: str) -> dict[str, list[Trained]]:
-        """Return title -> a training a seed."""
-        found: dict[str, list[Trained]] = {title: [] for title in self.table[study]}
-        for title, changes in self.table[study].items():
-            for seed in self.P.study_seeds:
-                variant = self.plan(changes, seed)
-                if variant not in self.networks:
-                    name = f"{study}, {title}, seed {seed}"
-                    self.networks[variant] = self.train(name, variant)
-                found[title].append(self.networks[variant])
+    def trained(self, name: str, changes: Any) -> list[Trained]:
+        """Return a variant's trainings, one a seed."""
+        found = []
+        for seed in self.P.study_seeds:
+            variant = self.plan(changes, seed)
+            if variant not in self.networks:
+                self.networks[variant] = self.train(f"{name}, seed {seed}", variant)
+            found.append(self.networks[variant])
         return found
 
     def run(self, study: str, truth: Any = None, more: Any = None, look: Any = None) -> Study:
@@ -67,22 +68,27 @@ class Bench:
         truth: other pictures than the test pictures. look: what only this study measures,
         (bench, title -> trainings) -> title -> further keys.
         """
-        found = self.trained(study)
-        ends = {t: [e.histories[-1].validation[-1]["error"] for e in found[t]] for t in found}
-        first = next(iter(found.values()))[0]
-        floors = self.floors(first.variant)
-        learned = max(next(iter(ends.values()))) < min(floors.values())
-        found |= {title: [Trained(rgb)] for title, rgb in (more or {}).items()}
-        self.found[study] = found
+        lines = self.table[study].items()
+        trained = {title: self.trained(f"{study}, {title}", changes) for title, changes in lines}
+        found = trained | {title: [Trained(rgb)] for title, rgb in (more or {}).items()}
+        self.found[study], first = found, next(iter(found.values()))[0]
         rows = self._score(study, self.test.pictures if truth is None else truth)
+        ends, floors = self._ends(study, trained)
         for title, errors in ends.items():
             rows[title]["error"] = float(np.mean(errors))
         for title, keys in (look(self, found) if look else {}).items():
             rows[title] |= keys
-        about = {"data": self.name, "size": self.test.size, "seeds": self.P.study_seeds}
+        learned = max(next(iter(ends.values()))) < min(floors.values())
         steps = sum(len(history.steps) for history in first.histories)
-        about |= {"steps": steps, "scale": self.scale, "errors": ends}
-        return about | {"floors": floors, "learned": learned, "variants": rows}
+        about = {"data": self.name, "size": self.P.image_size, "seeds": self.P.study_seeds}
+        about |= {"steps": steps, "scale": self.scale, "errors": ends, "floors": floors}
+        about |= {"measure": self.measure}
+        return about | {"learned": learned, "variants": rows}
+
+    def _ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
+        """Return title -> how each training ended, and the floors that the first must beat."""
+        ends = {t: [e.histories[-1].validation[-1]["error"] for e in found[t]] for t in found}
+        return ends, self.floors(next(iter(found.values()))[0].variant)
 
     def _score(self, study: str, truth: np.ndarray) -> dict[str, dict[str, Any]]:
         """Hold every painting of a study against the first title's, and against grey."""
@@ -144,6 +150,88 @@ class Bench:
         title = title or f"CIEDE2000: {', '.join(errors)}"
         grid = figures.picture_grid(columns, {} if ends else captions, title=title)
         figures.show_figure(grid, study, alt=alt, credit=few.credit_line)
+
+
+class PairBench(Bench):
+    """The same for pairs: a training learns every reference, and paints their targets."""
+
+    measure = "mean CIEDE2000"
+
+    def __init__(
+        self,
+        notebook: str,
+        P: Any,
+        table: Table,
+        found: Sequence[Pair],
+        plan: Any,
+        train: Any,
+        scale: str,
+    ) -> None:
+        self.notebook, self.P, self.table, self.plan, self.train = notebook, P, table, plan, train
+        self.pairs, self.scale, self.name = found, scale, f"{len(found)} pairs"
+        self.networks, self.found, self.scores, self.studies = {}, {}, {}, {}
+
+    def run(self, study: str, more: Any = None, look: Any = None) -> Study:
+        """As `Bench.run`; a painting is a list, a target each."""
+        return super().run(study, [], more, look)
+
+    def _score(self, study: str, truth: Any) -> dict[str, dict[str, Any]]:
+        kept: dict[str, list] = {}
+        for title, each in self.found[study].items():
+            told = [
+                [pairs.score(p, {"it": rgb}) for p, rgb in zip(self.pairs, e.painted, strict=True)]
+                for e in each
+            ]
+            kept[title] = told
+        self.scores[study], first, rows = kept, next(iter(kept)), {}
+
+        def of(title: str, key: str, row: str = "it") -> np.ndarray:
+            return np.array([[found[row][key] for found in told] for told in kept[title]])
+
+        for title in kept:
+            row = {key: float(of(title, key).mean()) for key in ("gain_over_grey", "delta_e")}
+            vivid = of(title, "colourfulness").mean() / of(title, "true_colourfulness").mean()
+            row["cf_ratio"] = float(vivid)
+            for key in ("psnr", "delta_e"):
+                row[f"{key}_paired"] = over_pairs(of(title, key), of(first, key))
+            row["delta_e_to_grey"] = over_pairs(
+                of(title, "delta_e"), of(title, "delta_e", "grey_floor")
+            )
+            rows[title] = row | {"to_grey": evidence.in_words(row["delta_e_to_grey"])}
+        return rows
+
+    def _ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
+        told = self.scores[study]
+        ends = {
+            t: [float(np.mean([s["it"]["delta_e"] for s in seed])) for seed in told[t]]
+            for t in found
+        }
+        first = next(iter(told.values()))[0]
+        rows = {"grey": "grey_floor", "constant": "mean_ab"}
+        return ends, {
+            k: float(np.mean([s[row]["delta_e"] for s in first])) for k, row in rows.items()
+        }
+
+    def show_pictures(
+        self, study: str, alt: str, count: int = 6, title: str = "", ends: Any = None
+    ) -> None:
+        if study not in self.found:
+            return figures.show_committed(self.notebook, study)
+        few, rows, captions = self.pairs[:count], {}, {}
+        for variant in self.table[study]:
+            rows[variant] = self.found[study][variant][0].painted[:count]
+            scores = self.scores[study][variant][0][:count]
+            captions[variant] = [f"ΔE {s['it']['delta_e']:.1f}" for s in scores]
+        rows = {"source": [p.reference for p in few]} | rows | {"truth": [p.target for p in few]}
+        credit = pairs.credit_of(few)
+        figures.show_figure(
+            figures.picture_rows(rows, captions, title), study, alt=alt, credit=credit
+        )
+
+
+def over_pairs(ours: Any, theirs: Any) -> dict[str, Any]:
+    """Compare two (seeds, pairs): paired evidence that knows how many pairs it rests on."""
+    return evidence.paired(ours, theirs) | {"pairs": np.shape(ours)[-1]}
 
 
 def told_of(study: Study) -> str:
