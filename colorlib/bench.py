@@ -244,10 +244,9 @@ def sentences(study: Study) -> list[str]:
     """Say whether the first variant has learned, and which others are to be told from it."""
     (first, ends), floors = next(iter(study["errors"].items())), study["floors"]
     where = "below" if study["learned"] else "NOT below"
-    lines = [
-        f"{first} ends at a validation error of {max(ends):.4f}, {where} both grey and the best"
-    ]
-    lines[0] += f" constant colour ({floors['grey']:.4f}, {floors['constant']:.4f})."
+    measure = study.get("measure", Bench.measure)
+    lines = [f"{first} ends at a {measure} of {max(ends):.4g}, {where} both grey and the best"]
+    lines[0] += f" constant colour ({floors['grey']:.4g}, {floors['constant']:.4g})."
     if not study["learned"]:
         lines.append("It has not learned: whatever the table says, this study decides nothing.")
     sides: dict[str, list[str]] = {}
