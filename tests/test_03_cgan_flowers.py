@@ -152,8 +152,6 @@ def test_encoder_weights_from_a_file_reach_the_encoder(tmp_path):
     torch.save(halves, tmp_path / "r.pth")
     recipe = paper.replace(TINY, generator="resnet", encoder_weights=str(tmp_path / "r.pth"))
     net = paper.build_generator(recipe)
-    rates = [group["lr"] for group in paper.groups_of(net, recipe, 1.0, 0.3)]
-    assert rates == [1.0, 0.3] and layers(net.unet.layers[0], nn.Conv2d)
     first = layers(net, nn.Conv2d)[0].weight
     assert first.shape[1] == 1
     torch.testing.assert_close(first, donor.conv1.weight.half().float().sum(1, keepdim=True))

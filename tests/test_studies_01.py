@@ -11,7 +11,7 @@ import torch
 from learning import overfits
 
 from colorlib import bench as benches
-from colorlib import color, datasets, machine, metrics, notebooks, record, training
+from colorlib import color, datasets, evidence, machine, metrics, notebooks, record, training
 
 NAME = "studies/01_patchwise_cnn"
 studies = notebooks.load(NAME)
@@ -107,6 +107,21 @@ def test_what_only_paints_otherwise_is_trained_once(bench, monkeypatch):
     painted = {t: each[0].painted for t, each in bench.found["radius"].items()}
     assert (painted["as it comes"] != painted["radius 8 %"]).any()
     assert bench.studies["radius"]["variants"]["as it comes"]["near_edges"]["mean"] == 0
+
+
+def test_every_study_leaves_what_its_claims_are_read_from(bench):
+    looks = {
+        "switch": studies.against(("L1 only", "alternate")),
+        "patch_size": studies.look_at_seams,
+    }
+    looks |= {"styles": studies.look_at_styles, "global_local": studies.look_abroad}
+    for study, look in looks.items():
+        bench.find(study, look=look)
+    known = {"studies": bench.studies}
+    for claim in benches.read_claims(studies.CLAIMS):
+        if claim.path[1] in looks:
+            found = evidence.look_up(known, claim.path)
+            assert len(found["seeds"]) == 1 and np.isfinite(found["mean"]), claim.path
 
 
 # -------------------------------------------------------------------------------- trainings
