@@ -236,7 +236,7 @@ def test_training_learns_the_colours_of_its_source_and_keeps_a_picture_an_epoch(
     model, history = paper.train("two", recipe, budget, pair, HERE, watch=watch)
     assert history.losses["mse"][-1] < 0.4 * history.losses["mse"][0]
     errors = [entry["CIEDE2000"] for entry in history.validation]
-    frames = sorted((tmp_path / "frames").glob("two-*.png"))
+    frames = sorted(tmp_path.glob("*.png"))
     assert len(errors) == len(frames) == 12 and errors[-1] < 0.5 * errors[0]
     painted = paper.paint_pair(model, pair, HERE, paper.Post())
     assert np.array_equal(pictures.read_rgb(frames[-1]), painted)
@@ -368,4 +368,18 @@ def test_every_stage_is_there_and_the_last_has_the_targets_lightness():
     assert gap.abs().max() < 0.01
     assert np.array_equal(
         color.to_picture(stages["own L"]), paper.paint_pair(model, pair, HERE, paper.Post())
+    )
+
+
+def test_full_pairs_are_trained_at_the_papers_own_numbers_as_well():
+    defaults = {name: p.default for name, p in notebooks.parameters("02_one_to_one_dcgan").items()}
+    P = SimpleNamespace(**defaults | {"full": ["two"]})
+    assert list(paper.plan_rows(P, SimpleNamespace(name="one"))) == ["dcgan"]
+    recipe, budget = paper.plan_rows(P, SimpleNamespace(name="two"))["dcgan_full"]
+    assert (recipe.width, budget.pieces, budget.batch_size, budget.epochs, budget.rate) == (
+        64,
+        12_800,
+        100,
+        14,
+        6e-4,
     )
