@@ -101,32 +101,6 @@ def source(study: Study) -> str:
     return f"{origin['profile']} run of {origin['date']}" if origin["date"] else "this run"
 
 
-def show(
-    notebook: str,
-    name: str,
-    study: Study | None,
-    caption: str,
-    about: Callable[[Study], str],
-    columns: Mapping[str, str] | None = None,
-) -> None:
-    """Show a study's table, `about` in its caption, or say how to get it.
-
-    columns: further keys of the rows and their titles; only where a row has the key.
-    """
-    if missing(notebook, study, caption):
-        return
-    heads = {"gain_over_grey": "gain over grey, dB", "cf_ratio": "colourfulness / truth"}
-    heads, rows = heads | {"delta_e": "CIEDE2000"}, []
-    for place, (title, found) in enumerate(study["variants"].items()):
-        gap, row = found["delta_e_paired"], {"variant": title}
-        row |= {head: found[key] for key, head in heads.items()}
-        row["CIEDE2000 against the first"] = in_words(gap) if place else "–"
-        row["each seed"] = ", ".join(f"{each:+.2f}" for each in gap["seeds"]) if place else "–"
-        more = (columns or {}).items()
-        rows.append(row | {head: found[key] for key, head in more if key in found})
-    figures.table(rows, caption=f"{caption} ({about(study)}; {source(study)})", name=name)
-
-
 def effect(study: Study | None, name: str) -> str:
     """Write what a variant, named by the beginning of its name, changes against the first."""
     if study is None:

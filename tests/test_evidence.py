@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from colorlib import evidence, figures, record
+from colorlib import bench, evidence, figures, record
 from colorlib.evidence import Claim
 
 
@@ -165,19 +165,25 @@ def tables(monkeypatch):
     return shown
 
 
-def test_the_table_of_a_study(tables):
-    about = lambda s: f"{s['size']} px"  # noqa: E731
-    evidence.show("nb", "losses", study(), "Terms", about, {"seconds": "s a step"})
+ENDS = {"all terms": [0.05, 0.06], "without L1, plain": [0.07, 0.08]}
+RAN = {"data": "flowers", "seeds": [0, 1], "steps": 9, "learned": True, "errors": ENDS}
+RAN |= {"floors": {"grey": 0.1, "constant": 0.09}}
+
+
+def test_the_table_of_a_study(tables, capsys):
+    own = SimpleNamespace(notebook="nb", studies={"losses": study(**RAN), "none": None})
+    bench.Bench.show(own, "losses", "Terms", {"seconds": "s a step"})
     ((rows, caption, name),) = tables
-    assert caption == "Terms (32 px; overnight run of 2026-01-02)" and name == "losses"
+    about = "flowers, 32 px, 9 steps, 2 training(s) each; overnight run of 2026-01-02"
+    assert caption == f"Terms ({about})" and name == "losses"
     assert rows[0]["each seed"] == "–" and "s a step" not in rows[0]
     assert rows[1]["CIEDE2000 against the first"] == "+1.50 [+0.50, +2.50]"
     assert rows[1]["each seed"] == "+1.25, +1.75" and rows[1]["s a step"] == 3.0
-
-
-def test_a_missing_study_says_how_to_get_it(tables, capsys):
-    evidence.show("nb", "losses", None, "Terms", str)
-    assert not tables
+    said = capsys.readouterr().out
+    assert "ends at a validation error of 0.06, below both" in said
+    assert said.endswith("farther: without L1, plain.\n")
+    bench.Bench.show(own, "none", "Terms")
+    assert len(tables) == 1
     said = capsys.readouterr().out
     assert said == "Terms: not run yet. Run it: python -m colorlib run nb --profile overnight\n"
 
