@@ -21,7 +21,7 @@ from colorlib.batch import run as runner
 
 PAPERMILL = [sys.executable, "-m", "papermill", "--no-progress-bar"]
 SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
-DATA = ("data", "pairs", "pairs_data")  # smoke's are here, and few
+DATA = ("data", "pairs", "more_pairs", "pairs_data")  # smoke's are here, and few
 FETCHED = ("auto", "imagenet", "file", *downloads.ARCHIVES)
 
 
