@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from colorlib import figures, metrics, notebooks, record
+from colorlib import figures, metrics, record
 from colorlib.record import CONTRADICTED, INCONCLUSIVE, NOT_RUN, NOT_TESTABLE, SUPPORTED
 
 FEWEST_TRAININGS = 3  # one training says nothing about the luck of a training
@@ -90,8 +90,6 @@ def missing(notebook: str, study: Study | None, caption: str) -> bool:
 
 
 def _command(notebook: str) -> str:
-    if f"studies/{notebook}" in notebooks.names("studies"):
-        notebook = f"studies/{notebook}"
     return f"Run it: python -m colorlib run {notebook} --profile overnight"
 
 

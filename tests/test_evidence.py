@@ -188,17 +188,9 @@ def test_the_table_of_a_study(tables, capsys):
     assert said == "Terms: not run yet. Run it: python -m colorlib run nb --profile overnight\n"
 
 
-def test_a_missing_study_is_run_by_the_notebook_that_holds_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
-    for name in ("03_a", "04_b", "studies/03_a"):
-        tiny.write(tmp_path, name, "# Paper")
-    names = {"03_a": "studies/03_a", "studies/03_a": "studies/03_a", "04_b": "04_b"}
-    for name, holds in names.items():
-        evidence.missing(name, None, "Terms")
-        command = f"python -m colorlib run {holds} --profile overnight"
-        assert capsys.readouterr().out == f"Terms: not run yet. Run it: {command}\n"
-        (row,) = evidence.judge([Claim("it is fast", "5", "s", ("measures", "x"))], {}, name)
-        assert row["test"].endswith(f"Run it: {command}")
+def test_a_claim_that_nothing_was_run_for_says_how_to_run_it():
+    (row,) = evidence.judge([Claim("it is fast", "5", "s", ("measures", "x"))], {}, "studies/03_a")
+    assert row["test"].endswith("Run it: python -m colorlib run studies/03_a --profile overnight")
 
 
 def test_the_ledger_is_that_of_the_newest_larger_studies(tmp_path, monkeypatch, tables, capsys):

@@ -63,8 +63,6 @@ def reduced(name: str, profile: str) -> dict[str, Any]:
             values[key] = smoke.get(key, own[key])
         elif _is_size(value) and isinstance(value, list):  # of seeds: no more than on a laptop
             values[key] = value[: len(own[key])]
-    if name in notebooks.names("lessons") and "studies" in own:
-        values["studies"] = []  # at smoke all of them have run
     return {**own, **smoke, **values}
 
 
