@@ -5,14 +5,14 @@ gives the variant that a line asks for, its `train(name, variant)` trains it. Th
 a study is the lesson's own way; nothing follows from a study in which that one has not learned.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from colorlib import color, evidence, figures, metrics, pairs, record
+from colorlib import color, evidence, figures, metrics, pairs
 from colorlib.datasets import PictureSet
-from colorlib.evidence import Claim, Study
+from colorlib.evidence import Claim, Study, judge  # noqa: F401  judge: for the notebooks
 from colorlib.pairs import Pair
 
 Table = Mapping[str, Mapping[str, Any]]
@@ -48,9 +48,15 @@ class Bench:
         floors: Callable[[Any], dict[str, float]],
         scale: str,
     ) -> None:
+        self._begin(notebook, P, table, plan, train, scale)
+        self.floors, self.test, self.name = floors, pictures.test, pictures.name
+        self.mean_ab = metrics.mean_ab(pictures.train.pictures)
+
+    def _begin(
+        self, notebook: str, P: Any, table: Table, plan: Any, train: Any, scale: str
+    ) -> None:
         self.notebook, self.P, self.table, self.plan, self.train = notebook, P, table, plan, train
-        self.floors, self.scale, self.test = floors, scale, pictures.test
-        self.mean_ab, self.name = metrics.mean_ab(pictures.train.pictures), pictures.name
+        self.scale = scale
         self.networks: dict[Any, Trained] = {}
         self.found: dict[str, dict[str, list[Trained]]] = {}
         self.scores: dict[str, dict[str, dict]] = {}
@@ -183,18 +189,10 @@ class PairBench(Bench):
     compare = staticmethod(over_pairs)
 
     def __init__(
-        self,
-        notebook: str,
-        P: Any,
-        table: Table,
-        found: Sequence[Pair],
-        plan: Any,
-        train: Any,
-        scale: str,
+        self, notebook: str, P: Any, table: Table, found: Sequence[Pair], *how: Any
     ) -> None:
-        self.notebook, self.P, self.table, self.plan, self.train = notebook, P, table, plan, train
-        self.pairs, self.scale, self.name = found, scale, f"{len(found)} pairs"
-        self.networks, self.found, self.scores, self.studies = {}, {}, {}, {}
+        self._begin(notebook, P, table, *how)
+        self.pairs, self.name = found, f"{len(found)} pairs"
 
     def run(self, study: str, more: Any = None, look: Any = None) -> Study:
         """As `Bench.run`; a painting is a list, a target each."""
@@ -258,14 +256,8 @@ def sentences(study: Study) -> list[str]:
     sides: dict[str, list[str]] = {}
     for title in [*study["errors"]][1:]:
         gap = study["variants"][title]["delta_e_paired"]
-        side = (
-            "nearer to the truth"
-            if gap["high"] < 0
-            else "farther"
-            if gap["low"] > 0
-            else "no difference shown"
-        )
-        sides.setdefault(side, []).append(title)
+        side = "nearer to the truth" if gap["high"] < 0 else "no difference shown"
+        sides.setdefault("farther" if gap["low"] > 0 else side, []).append(title)
     words = "; ".join(f"{side}: {' · '.join(titles)}" for side, titles in sides.items())
     return [*lines, f"Beside {first}, by CIEDE2000 on these test pictures: {words}."]
 
@@ -293,23 +285,3 @@ def read_claims(lines: str) -> list[Claim]:
 def _path_of(cell: str) -> tuple[str, ...]:
     study, *rest = cell.split(": ")
     return ("studies", study, "variants", *rest) if rest else ()
-
-
-def judge(
-    claims: Iterable[Claim], studies: Mapping[str, Study | None], notebook: str
-) -> list[dict]:
-    """Judge claims; a study whose first variant has not learned decides only what is counted."""
-    claims = [*claims]
-    rows = evidence.judge(claims, {"studies": studies}, notebook)
-    for claim, row in zip(claims, rows, strict=True):
-        study = studies.get(claim.path[1]) if claim.path else None
-        if study and row["verdict"] == record.NOT_RUN:  # it ran, and has no such number
-            row |= {
-                "test": claim.measured,
-                "number": "none to compare",
-                "verdict": record.INCONCLUSIVE,
-            }
-        elif study and row["trainings"] and not study["learned"]:
-            row["test"] = f"{claim.measured} (but its first variant has not learned)"
-            row["verdict"] = record.INCONCLUSIVE
-    return rows
