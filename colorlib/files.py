@@ -67,14 +67,17 @@ def fill(template: str, **values: Any) -> str:
     return made.get_template(template).render(**values)
 
 
-def git(folder: Path, *words: str) -> str:
-    """Return what git says of a folder; OSError or SubprocessError when it cannot."""
+def git(folder: Path, *words: str) -> str | None:
+    """Return what git says of a folder; None when it cannot."""
     # without optional locks two notebooks that end together do not disturb each other
     command = ["git", "--no-optional-locks", "-C", str(folder), *words]
     elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # as set while a hook runs
     environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
     options = {"capture_output": True, "timeout": 20, "check": True, "env": environment}
-    return os.fsdecode(subprocess.run(command, **options).stdout).strip()
+    try:
+        return os.fsdecode(subprocess.run(command, **options).stdout).strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def sha(what: str | Path | bytes, kind: str = "sha256") -> str:

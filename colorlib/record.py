@@ -5,7 +5,6 @@ metrics.json repeats; times, dates and whatever else does not, stand in run.json
 
 import json
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -174,11 +173,9 @@ def _plain(value: Any) -> Any:
 
 def _git_state(folder: Path) -> dict[str, Any]:
     """Return the commit of the project and whether it was changed since; "none" outside git."""
-    try:
-        top, commit = files.git(folder, "rev-parse", "--show-toplevel", "HEAD").splitlines()
-        if Path(top).resolve() != folder.resolve():  # somebody else's repository around us
-            return {"commit": "none", "dirty": False}
-        changed = files.git(folder, "status", "--porcelain", "--", ".", ":(exclude)reports")
-    except (OSError, subprocess.SubprocessError):
+    told = files.git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    top, commit = told.splitlines() if told else ("", "none")
+    if not top or Path(top).resolve() != folder.resolve():  # somebody else's repository around us
         return {"commit": "none", "dirty": False}
-    return {"commit": commit, "dirty": bool(changed)}
+    changed = files.git(folder, "status", "--porcelain", "--", ".", ":(exclude)reports")
+    return {"commit": commit, "dirty": changed != ""}

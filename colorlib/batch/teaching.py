@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,10 @@ def hand_out(folder: str | Path) -> Path:
     folder, root = Path(folder).resolve(), files.root()
     if folder.exists():
         raise TeachingError(f"{folder} is there already: remove it, or name another with -o")
-    try:
-        names = files.git(root, "ls-files", "-z").split("\0")
-    except (OSError, subprocess.SubprocessError):
-        raise TeachingError(f"{root} is no git checkout: git knows what belongs to it") from None
-    for name in names:
+    names = files.git(root, "ls-files", "-z")
+    if names is None:
+        raise TeachingError(f"{root} is no git checkout: git knows what belongs to it")
+    for name in names.split("\0"):
         if name and not name.startswith(LEFT_OUT) and (root / name).is_file():
             _copy(root / name, folder / name, answers=name.startswith("notebooks/"))
     return folder
