@@ -22,7 +22,6 @@ VERDICTS = ("supported", "contradicted", "inconclusive", "not testable", "not ru
 SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE, NOT_RUN = VERDICTS
 CLAIM = ("claim", "section", "test", "number", "verdict", "trainings", "scale", "origin")
 QUESTION = ("id", "the paper says", "we do", "why", "how much it matters")
-ORIGIN = ("profile", "date", "commit", "scale")
 COUNTS = ("name", "train", "test", "excluded_grey")
 SCHEMA = files.TEMPLATES / "metrics.yml"
 
@@ -33,7 +32,7 @@ class RecordError(Exception):
 
 def origin(profile: str, date: str = "", commit: str = "", scale: str = "") -> dict[str, str]:
     """Return where a result comes from; without a date it is this very run's."""
-    return dict(zip(ORIGIN, (profile, date, commit, scale), strict=True))
+    return {"profile": profile, "date": date, "commit": commit, "scale": scale}
 
 
 def write(
@@ -50,7 +49,6 @@ def write(
     seconds: dict[str, float],
     machine: Machine,
     weights_origin: str,
-    measures: dict[str, dict[str, Any]] | None = None,
     questions: list[dict[str, str]] | None = None,
     extra: dict[str, Any] | None = None,
 ) -> None:
@@ -61,7 +59,6 @@ def write(
         results: row -> scores as `metrics.evaluate` returns them; {} if there are no test pictures.
         claims, questions: rows of `evidence.judge` and `evidence.questions`.
         studies: study -> what its table needs; those that another run made are left out.
-        measures: name -> evidence that no study holds.
         extra: plain data for run.json.
     """
     about = {"notebook": notebook, "profile": profile}
@@ -71,7 +68,6 @@ def write(
         "data": {key: data[key] for key in COUNTS if key in data},
         "results": results,
         "paper": paper,
-        "measures": measures or {},
         "claims": claims,
         "questions": questions or [],
         "studies": {name: {"origin": origin(profile), **study} for name, study in own.items()},

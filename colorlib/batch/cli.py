@@ -55,8 +55,7 @@ def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> 
     if any(r.state == "finished" and reports in r.task.report.parents for r in runs):
         from colorlib.batch import pages, results
 
-        results.render_claims(reports)
-        results.render_results(reports)
+        results.render(reports)
         click.echo(f"read them: {pages.render_index(reports)}")
     if not all(r.good for r in runs):
         sys.exit(1)
