@@ -219,7 +219,7 @@ def _read(
     def attempt(file: str) -> tuple | str:
         try:
             data = pictures.read_bytes(paths[file])
-            rgb, digest = pictures.decode(data, paths[file]), files.sha(data, "sha1")
+            rgb, digest = pictures.decode(data, paths[file]).rgb, files.sha(data, "sha1")
         except PictureError as error:
             return f"{name}/{file}: {error.reason}"
         group = files.sha(places[file].encode(), "sha1") if file in places else digest
