@@ -33,9 +33,8 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except BaseException:
+    finally:
         partial.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -61,9 +60,9 @@ def fill(template: str, **values: Any) -> str:
     """Fill one of our templates, of a page, a table or a slider."""
     import jinja2  # not before it is needed
 
-    loader, escape = jinja2.FileSystemLoader(TEMPLATES), jinja2.select_autoescape(["html.j2"])
-    trimmed = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    made = jinja2.Environment(loader=loader, autoescape=escape, **trimmed)
+    how = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    how |= {"autoescape": jinja2.select_autoescape(["html.j2"])}
+    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), **how)
     return made.get_template(template).render(**values)
 
 

@@ -115,11 +115,10 @@ def prepare(
 ) -> Machine:
     """Seed everything, set threads and determinism, and choose device and precision by rule.
 
-    Args:
-        device: "auto" (CUDA if there is one, else the processor), "cpu", "cuda" or "cuda:1".
-        precision: "auto" (RULES; what stays in float32 may use TF32 on CUDA), "fp32" or "bf16".
-        model: "unet" (large and convolutional: channels_last) or "small".
-        threads: 0 takes COLORLIB_THREADS, else the physical cores this process may use, at most 8.
+    device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1"; precision: "auto" (RULES; what
+    stays in float32 may use TF32 on CUDA), "fp32" or "bf16"; model: "unet" (large and
+    convolutional: channels_last) or "small"; threads: 0 takes COLORLIB_THREADS, else the physical
+    cores this process may use, at most 8.
     """
     chosen = _device(device)
     if chosen.index is not None and chosen.type == "cuda":
@@ -139,9 +138,8 @@ def prepare(
     # TF32 has ten bits of a float32's 23: with it "fp32" would not be what it says
     torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    mixed = {"auto": RULES[model], "fp32": None, "bf16": torch.bfloat16}[precision]
-    if precision == "auto" and not has_bfloat16(chosen):
-        mixed = None
+    by_rule = RULES[model] if has_bfloat16(chosen) else None
+    mixed = {"auto": by_rule, "fp32": None, "bf16": torch.bfloat16}[precision]
     return Machine(chosen, mixed, model == "unet", threads)
 
 

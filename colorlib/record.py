@@ -54,12 +54,9 @@ def write(
 ) -> None:
     """Write metrics.json and run.json; nothing is written when something is wrong.
 
-    Args:
-        data: "name", "train", "test", "excluded_grey"; what else it holds goes to run.json.
-        results: row -> scores as `metrics.evaluate` returns them; {} if there are no test pictures.
-        claims, questions: rows of `evidence.judge` and `evidence.questions`.
-        studies: study -> what its table needs; those that another run made are left out.
-        extra: plain data for run.json.
+    Results are those of `metrics.evaluate`, {} without test pictures; claims and questions rows of
+    `evidence`. What `data` has beside COUNTS, and `extra`, goes to run.json; studies that another
+    run made go nowhere.
     """
     about = {"notebook": notebook, "profile": profile}
     own = {n: s for n, s in studies.items() if s and not s.get("origin", {}).get("date")}
@@ -104,18 +101,16 @@ def write(
 
 def read(report_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (metrics, run) of a report folder, checked."""
-    found = []
-    for path in (Path(report_dir) / "metrics.json", Path(report_dir) / "run.json"):
-        try:
-            found.append(files.read_json(path, strict=True))
-            if path.name == "metrics.json":
-                check_metrics(found[0])
-        except FileNotFoundError:
-            raise RecordError(f"{path}: no such record; run the notebook first") from None
-        except (OSError, ValueError, RecordError) as problem:
-            reason = str(problem).splitlines()[0]
-            raise RecordError(f"{path}: not a readable record ({reason}); run it again") from None
-    return found[0], found[1]
+    path = Path(report_dir) / "metrics.json"
+    try:
+        check_metrics(metrics := files.read_json(path, strict=True))
+        path = path.with_name("run.json")
+        return metrics, files.read_json(path, strict=True)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such record; run the notebook first") from None
+    except (OSError, ValueError, RecordError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise RecordError(f"{path}: not a readable record ({reason}); run it again") from None
 
 
 def newest(notebook: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -124,11 +119,10 @@ def newest(notebook: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for profile in ("overnight", "paper"):
         for folder in (lesson, f"studies/{lesson}"):
             report = files.root() / "reports" / profile / folder
-            if (report / "metrics.json").exists():
-                try:
-                    found.append(read(report))
-                except RecordError as problem:  # a bad report of another run must not stop this one
-                    warnings.warn(str(problem), stacklevel=2)
+            try:
+                found += [read(report)] if (report / "metrics.json").exists() else []
+            except RecordError as problem:  # a bad report of another run must not stop this one
+                warnings.warn(str(problem), stacklevel=2)
     yield from sorted(found, key=lambda both: str(both[1].get("date", "")), reverse=True)
 
 
