@@ -20,7 +20,7 @@ STAMP = ".stamp.json"
 REPORT = {"notebook.ipynb", "index.html", "metrics.json", "run.json", "figures", "weights"}
 REPORT |= {"checkpoints", STAMP, ".ipynb_checkpoints", ".DS_Store"}  # the last: of who reads it
 KEPT = 4  # unfinished runs of a report, each of other parameters
-DATE, COMMIT = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"[0-9a-f]{7,40}")
+COMMIT = re.compile(r"[0-9a-f]{7,40}")
 ELSEWHERE = "choose another place with -p report_dir FOLDER"
 
 
@@ -144,7 +144,6 @@ def refuse_foreign(task: Task) -> None:
 
 
 def is_committed(report: Path) -> bool:
-    """Say whether git keeps files of a report."""
     return bool(files.git(files.root(), "ls-files", "--", str(report)))
 
 
@@ -155,9 +154,9 @@ def status() -> list[tuple[str, str, str, str]]:
         for name in notebooks.names("all"):
             report = files.root() / "reports" / profile / name
             if report.is_dir():
-                made = DATE.match(str(files.read_json(report / "run.json").get("date")))
+                made = str(files.read_json(report / "run.json").get("date", "unknown"))[:10]
                 state = "your own" if profile == "local" else _code_state(report, name)
-                rows.append((name, profile, made[0] if made else "unknown", state))
+                rows.append((name, profile, made, state))
     return rows
 
 
