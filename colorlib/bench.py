@@ -218,7 +218,6 @@ class PairBench(Bench):
 
 
 def told_of(study: Study) -> str:
-    """What a caption says of a study."""
     each = f"{study['steps']} steps, {len(study['seeds'])} training(s) each"
     return f"{study['data']}, {study['size']} px, {each}"
 

@@ -31,12 +31,9 @@ ARCHIVES = {name: Archive(**about) for name, about in _PUBLISHED.items()}
 
 
 def fetch(name: str) -> Path:
-    """Return the folder of a named archive's pictures, downloading and unpacking it once."""
+    """Download and unpack a named archive, if nobody has; return the folder of its pictures."""
     archive, cache = ARCHIVES[name], files.data_root() / "cache"
-    for folder in (files.data_root() / name, cache / name):
-        if folder.is_dir():
-            return folder
-
+    folder = cache / name
     import pooch  # with requests a third of a second, which only a download pays
     import requests
 

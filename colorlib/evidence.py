@@ -94,7 +94,6 @@ def _command(notebook: str) -> str:
 
 
 def source(study: Study) -> str:
-    """Write where a study was run."""
     origin = study["origin"]
     return f"{origin['profile']} run of {origin['date']}" if origin["date"] else "this run"
 
@@ -171,7 +170,6 @@ def _verdict(claim: Claim, known: Mapping[str, Any], found: Evidence) -> str:
 
 
 def _side(found: Evidence, side: str, than: float) -> str:
-    """Say on which side of a number the whole interval lies."""
     below, above = found["high"] < than, found["low"] > than
     if not (below or above):
         return INCONCLUSIVE
@@ -187,7 +185,6 @@ def _enough(found: Evidence, than: float) -> bool:
 
 
 def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
-    """Show judged claims as a table."""
     table = []
     for row in rows:
         cells = {key: row[key] or "–" for key in ("number", "verdict", "trainings", "scale")}

@@ -144,7 +144,6 @@ def prepare(
 
 
 def _device(name: str) -> torch.device:
-    """Return the device of that name, or raise MachineError when this machine has none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):

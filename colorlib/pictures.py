@@ -54,7 +54,7 @@ def read_bytes(path: str | Path) -> bytes:
     if os.path.exists(path) and not os.path.isfile(path):
         raise PictureError(path, "is a folder, a pipe or a device; name a picture file")
     try:
-        if os.path.exists(path) and os.path.getsize(path) > MAX_BYTES:
+        if os.path.getsize(path) > MAX_BYTES:
             raise PictureError(path, "is larger than a gigabyte; export it smaller")
         data = Path(path).read_bytes()
     except OSError as error:

@@ -210,8 +210,7 @@ def run(
         raise ValueError(f"{name}: {what}; call train(), or freeze their weights")
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
-    told = (fingerprint, define)  # what else must be the same for a resume
-    checkpoint = _Checkpoint(name, kept, optimizers, machine, folder, told)
+    checkpoint = _Checkpoint(name, kept, optimizers, machine, folder, (fingerprint, define))
     history, progress = checkpoint.restore(steps, resume), _Progress(name, steps)
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     reports: list[dict[str, Tensor]] = []
@@ -273,7 +272,6 @@ def _undisturbed(modules: dict[str, nn.Module], device: torch.device) -> Iterato
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:
-    """Return the states of all global generators."""
     kind, keys, *place = np.random.get_state()
     state = {"numpy": (kind, keys.tolist(), *place), "python": random.getstate()}
     if device.type == "cuda":
@@ -410,7 +408,6 @@ def _in_notebook() -> bool:
 
 
 def _say(text: str) -> None:
-    """Print a line of its own."""
     print(text, file=sys.stdout if _in_notebook() else sys.stderr, flush=True)
 
 

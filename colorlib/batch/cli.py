@@ -112,7 +112,6 @@ def student(output: str) -> None:
 
 
 def show(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print rows of text in columns."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

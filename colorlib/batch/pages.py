@@ -50,7 +50,6 @@ def render(report: str | Path) -> Path:
 
 
 def _about(report: Path) -> dict[str, Any]:
-    """Collect what a report's page says around its cells: title, facts and other runs."""
     metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
     name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
     profile = report.parents[name.count("/")]
@@ -68,7 +67,6 @@ def _about(report: Path) -> dict[str, Any]:
 
 
 def _exporter(report: Path) -> Any:
-    """Build nbconvert's HTML exporter with our template, markdown and pictures."""
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor

@@ -30,10 +30,9 @@ class Claim:
 
     @property
     def others(self) -> list[dict[str, Any]]:
-        """What the other profiles found that tested it."""
         best = {found["profile"]: found for found in sorted(self.findings, key=_rank)}
-        rest = (found for found in best.values() if found is not self.decisive)
-        return [found for found in rest if found["verdict"] not in UNTESTED]
+        tested = (found for found in best.values() if found["verdict"] not in UNTESTED)
+        return [found for found in tested if found is not self.decisive]
 
 
 def _rank(found: dict[str, Any]) -> tuple[bool, int, bool]:
@@ -52,7 +51,6 @@ class Paper:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Verdict -> how many claims, in the order of record.VERDICTS."""
         found = Counter(claim.decisive["verdict"] for claim in self.claims.values())
         return {verdict: found[verdict] for verdict in record.VERDICTS}
 

@@ -133,7 +133,6 @@ def _guarded(each: Run, work: Callable[..., None], *how: Any) -> None:
 
 
 def _reason(error: Exception, heading: str) -> str:
-    """Say in one line what went wrong, and how to mend it where that is known."""
     kind, text = type(error).__name__, str(error)
     if kind == "PapermillExecutionError":  # the notebook's own
         kind, text = error.ename, error.evalue
