@@ -72,7 +72,7 @@ class Bench:
         trained = {title: self.trained(f"{study}, {title}", changes) for title, changes in lines}
         found = trained | {title: [Trained(rgb)] for title, rgb in (more or {}).items()}
         self.found[study], first = found, next(iter(found.values()))[0]
-        rows = self._score(study, self.test.pictures if truth is None else truth)
+        rows = self._score(study, truth)
         ends, floors = self._ends(study, trained)
         for title, errors in ends.items():
             rows[title]["error"] = float(np.mean(errors))
@@ -104,6 +104,7 @@ class Bench:
 
     def _scored(self, found: Mapping[str, list[Trained]], truth: Any) -> dict[str, dict]:
         """Return title -> score -> (trainings, pictures), NaN for pictures that are grey."""
+        truth = self.test.pictures if truth is None else truth
         every = {f"{t}/{i}": one.painted for t in found for i, one in enumerate(found[t])}
         scores, kept = metrics.evaluate(every, truth, self.mean_ab, seed=self.P.seed), {}
         for title, each in found.items():
@@ -172,7 +173,7 @@ def over_pairs(ours: Any, theirs: Any) -> dict[str, Any]:
 
 
 class PairBench(Bench):
-    """The same for pairs: a training learns every reference, and paints their targets."""
+    """The same for pairs: a training learns every reference, and paints a list of their targets."""
 
     measure = "mean CIEDE2000"
     compare = staticmethod(over_pairs)
@@ -182,10 +183,6 @@ class PairBench(Bench):
 
     def __post_init__(self) -> None:
         self.pairs, self.name = self.pictures, f"{len(self.pictures)} pairs"
-
-    def run(self, study: str, more: Any = None, look: Any = None) -> Study:
-        """As `Bench.run`; a painting is a list, a target each."""
-        return super().run(study, [], more, look)
 
     def _scored(self, found: Mapping[str, list[Trained]], truth: Any) -> dict[str, dict]:
         kept: dict[str, dict] = {}

@@ -10,8 +10,7 @@ tested is **inconclusive**.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +25,7 @@ Study = dict[str, Any]
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A sentence of a paper, where it stands, and what decides it."""
 
     quote: str

@@ -193,16 +193,13 @@ def run(
 ) -> History:
     """Train for `steps` steps and return the history; go on where an interrupted run stopped.
 
-    Args:
-        step: `step(batch, index)`, index 0, 1, ...: optimises and returns the losses to record.
-            Whatever it changes lives in `modules` and `optimizers`; chance is the global one.
-        batches: gives `batch(index, device)`, which depends on the index only; None: no batches.
-        average: moving averages of some modules, by the modules' names.
-        folder: where the checkpoint lives; None keeps none.
-        fingerprint, define: settings, data (and `steps`, if the schedule depends on it) and the
-            hash of the code: they tell runs apart.
-        validate: `validate(steps_done)`, every so many steps and after the last one.
-        schedule: `schedule(index)`, the factor on every starting learning rate at that step.
+    `step(batch, index)`, index 0, 1, ..., optimises and returns the losses to record; whatever it
+    changes lives in `modules` and `optimizers`, chance is the global one. `batches`, if any, give
+    `batch(index, device)`, which depends on the index only. average: of some modules, by their
+    names. folder: of the checkpoint, if any. fingerprint, define: settings, data (and `steps`, if
+    the schedule depends on it) and the hash of the code: they tell runs apart. validate: by
+    `validate(steps_done)`, every so many steps and after the last. schedule: `schedule(index)` is
+    the factor on every starting learning rate.
     """
     asleep = [f"{key}.{part}" for key, m in modules.items() for part in norms_that_sleep(m)]
     if asleep:

@@ -30,18 +30,17 @@ def render(report: str | Path) -> Path:
     body, _ = _exporter(report).from_notebook_node(notebook)
     soup = BeautifulSoup(body, "html.parser")
     contents = _mend_headings(soup)
-    for script in soup.find_all("script"):
-        if not script.find_parent(class_="slider"):
-            script.decompose()
+    for script in soup.select("script:not(.slider script)"):
+        script.decompose()
     for image in soup.find_all("img"):
         if image.get("alt", "").strip() in NO_ALT:
             above = image.find_previous(re.compile("^h[1-6]$"))
             where = f"under '{above.get_text().rstrip('#')}'" if above else "at the top"
             raise RunError(f"a picture {where} has no alt text; give show_figure its alt")
     about = _about(report)
-    for tag, key in (("a", "href"), ("img", "src")):
-        for element in soup.find_all(tag, attrs={key: True}):
-            element[key] = _from_report(element[key], report, about)
+    for element in soup.select("a[href], img[src]"):
+        key = "href" if element.name == "a" else "src"
+        element[key] = _from_report(element[key], report, about)
     # names, punctuation and spaces of code have no colour of their own: two fifths of the page
     main = re.sub(r'<span class="[pnw]">([^<]*)</span>', r"\1", str(soup))
     page = files.fill("report.html.j2", main=main, contents=contents, **about)

@@ -5,7 +5,6 @@ import graphlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +18,7 @@ class RunError(Exception):
     """What keeps one notebook from being run or published; one line."""
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One notebook to run, as plain data."""
 
     name: str
