@@ -35,7 +35,6 @@ class Claim(NamedTuple):
     side: str = "below"  # supported where the evidence lies "below" or "above" `than`
     than: float | Path = 0.0  # a number, or where it stands
     control: Path = ()  # where evidence stands that must not pass the same rule
-    unit: str = ""
     untestable: str = ""  # why it cannot be tested here
 
 
@@ -59,11 +58,10 @@ def exact(value: float) -> dict[str, Any]:
     return {"mean": float(value), "low": float(value), "high": float(value), "exact": True}
 
 
-def in_words(evidence: Evidence, unit: str = "") -> str:
-    """Write evidence with its interval."""
+def in_words(evidence: Evidence) -> str:
     if evidence.get("exact"):
-        return f"{evidence['mean']:.4g}{unit}"
-    return f"{evidence['mean']:+.2f}{unit} [{evidence['low']:+.2f}, {evidence['high']:+.2f}]"
+        return f"{evidence['mean']:.4g}"
+    return f"{evidence['mean']:+.2f} [{evidence['low']:+.2f}, {evidence['high']:+.2f}]"
 
 
 def scale(seen: float, of: float, width: float = 1.0) -> str:
@@ -140,7 +138,7 @@ def _judged(claim: Claim, known: Mapping[str, Any], notebook: str) -> dict[str, 
         return row | {"number": "none to compare", "verdict": INCONCLUSIVE}
     counts, origin = found.get("exact"), study.get("origin")
     row |= {
-        "number": in_words(found, claim.unit),
+        "number": in_words(found),
         "verdict": _verdict(claim, known, found),
         "trainings": None if counts else found.get("pairs") or len(found["seeds"]),
         "scale": (origin or {}).get("scale", ""),
