@@ -154,7 +154,11 @@ def _verdict(claim: Claim, known: Mapping[str, Any], found: Evidence) -> str:
     than = look_up(known, claim.than) if isinstance(claim.than, tuple) else claim.than
     than = than["mean"] if isinstance(than, Mapping) else than
     control = look_up(known, claim.control) if claim.control else {}
-    if than is None or control is None or not _enough(found, than):
+    if than is None or control is None:
+        return INCONCLUSIVE
+    sides = {each < than for each in found.get("seeds", ())}
+    agree = len(sides) == 1 and len(found["seeds"]) >= FEWEST_TRAININGS
+    if not (agree or found.get("exact") or found.get("pairs", 0) >= FEWEST_PAIRS):
         return INCONCLUSIVE
     if control and _side(control, claim.side, than) == SUPPORTED:
         return INCONCLUSIVE
@@ -170,14 +174,6 @@ def _side(found: Evidence, side: str, than: float) -> str:
     if not (below or above):
         return INCONCLUSIVE
     return SUPPORTED if below == (side == "below") else CONTRADICTED
-
-
-def _enough(found: Evidence, than: float) -> bool:
-    """Are there enough trainings, all on one side of a number, or enough pairs?"""
-    if found.get("exact") or found.get("pairs", 0) >= FEWEST_PAIRS:
-        return True
-    below = {each < than for each in found["seeds"]}
-    return len(found["seeds"]) >= FEWEST_TRAININGS and len(below) == 1
 
 
 def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:

@@ -350,9 +350,8 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str, name: str | None = No
     columns = list(dict.fromkeys(key for row in rows for key in row))
     values = [[row.get(column) for row in rows] for column in columns]
     texts = list(zip(*map(_texts, values), strict=True))
-    sides = [
-        "right" if all(v is None or _is_number(v) for v in each) else "left" for each in values
-    ]
+    numbers = [all(v is None or _is_number(v) for v in each) for each in values]
+    sides = ["right" if each else "left" for each in numbers]
     about = {"name": name, "caption": caption, "columns": columns, "rows": texts, "sides": sides}
     plain = [caption, "", *(" | ".join(map(str, row)) for row in [columns, *texts])]
     _display({"text/html": files.fill("table.html.j2", **about), "text/plain": "\n".join(plain)})
