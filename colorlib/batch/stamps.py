@@ -97,8 +97,7 @@ def publish(task: Task) -> None:
     for checkpoint in [*task.partial.rglob("*.checkpoint*")]:
         checkpoint.unlink()  # what was trained stands in weights/
     if task.report.exists():
-        shutil.rmtree(task.beside("old"), ignore_errors=True)
-        task.report.rename(task.beside("old"))
+        task.report.rename(task.beside("old"))  # what was there, `recover` has taken away
     task.partial.rename(task.report)
     shutil.rmtree(task.beside("old"), ignore_errors=True)
 
