@@ -19,6 +19,7 @@ from colorlib.record import CONTRADICTED, INCONCLUSIVE, NOT_RUN, NOT_TESTABLE, S
 
 FEWEST_TRAININGS = 3  # one training says nothing about the luck of a training
 FEWEST_PAIRS = 5  # where every pair is a training of its own
+RUN_IT = "Run it: python -m colorlib run {} --profile overnight"
 
 Evidence = Mapping[str, Any]  # mean, low, high and seeds (a number a training), pairs or exact
 Study = dict[str, Any]
@@ -81,12 +82,8 @@ def find(notebook: str, name: str, run: Callable[[], Study | None], P: Any) -> S
 def missing(notebook: str, study: Study | None, caption: str) -> bool:
     """Say how to get a study that has no result yet; True if so."""
     if study is None:
-        print(f"{caption}: {NOT_RUN}. {_command(notebook)}")
+        print(f"{caption}: {NOT_RUN}. {RUN_IT.format(notebook)}")
     return study is None
-
-
-def _command(notebook: str) -> str:
-    return f"Run it: python -m colorlib run {notebook} --profile overnight"
 
 
 def source(study: Study) -> str:
@@ -133,7 +130,8 @@ def _judged(claim: Claim, known: Mapping[str, Any], notebook: str) -> dict[str, 
         return row | {"verdict": NOT_TESTABLE}
     study, found = look_up(known, claim.path[:2]), look_up(known, claim.path)
     if study is None:
-        return row | {"test": f"{claim.measured}. {_command(notebook)}", "verdict": NOT_RUN}
+        how = f"{claim.measured}. {RUN_IT.format(notebook)}"
+        return row | {"test": how, "verdict": NOT_RUN}
     if found is None:  # it ran, and has no such number
         return row | {"number": "none to compare", "verdict": INCONCLUSIVE}
     counts, origin = found.get("exact"), study.get("origin")
