@@ -20,7 +20,7 @@ STAMP = ".stamp.json"
 REPORT = {"notebook.ipynb", "index.html", "metrics.json", "run.json", "figures", "weights"}
 REPORT |= {"checkpoints", STAMP, ".ipynb_checkpoints", ".DS_Store"}  # the last: of who reads it
 KEPT = 4  # unfinished runs of a report, each of other parameters
-COMMIT = re.compile(r"[0-9a-f]{7,40}")
+DATE, COMMIT = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"[0-9a-f]{7,40}")
 ELSEWHERE = "choose another place with -p report_dir FOLDER"
 
 
@@ -153,9 +153,9 @@ def status() -> list[tuple[str, str, str, str]]:
         for name in notebooks.names("all"):
             report = files.root() / "reports" / profile / name
             if report.is_dir():
-                made = str(files.read_json(report / "run.json").get("date", "unknown"))[:10]
+                made = DATE.match(str(files.read_json(report / "run.json").get("date")))
                 state = "your own" if profile == "local" else _code_state(report, name)
-                rows.append((name, profile, made, state))
+                rows.append((name, profile, made[0] if made else "unknown", state))
     return rows
 
 
