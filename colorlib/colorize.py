@@ -228,6 +228,6 @@ def command(photos, name, output, draws, jpeg, overwrite, **asked):
         except pictures.PictureError as error:
             problems.append(str(error))
     for problem in problems:
-        click.echo(f"not coloured: {problem}", err=True)
+        click.echo(f"not coloured: {files.plain(problem)}", err=True)
     click.echo(f"{done} of {done + len(problems)} coloured")
     sys.exit(0 if done and not problems else 1)

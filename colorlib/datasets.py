@@ -221,7 +221,7 @@ def _read(
             data = pictures.read_bytes(paths[file])
             rgb, digest = pictures.decode(data, paths[file]).rgb, files.sha(data, "sha1")
         except PictureError as error:
-            return f"{name}/{file}: {error.reason}"
+            return files.plain(f"{name}/{file}: {error.reason}")
         group = files.sha(places[file].encode(), "sha1") if file in places else digest
         return file, digest, rgb.shape[:2], group, pictures.resize(rgb, size, fit)
 

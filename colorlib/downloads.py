@@ -76,4 +76,5 @@ def _unpack(archive: Archive, place: Path, folder: Path) -> None:
                 target = Path(partial, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(tar.extractfile(member).read())
+        files.sync(Path(partial))
         (Path(partial) / archive.inside).replace(folder)

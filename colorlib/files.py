@@ -37,6 +37,13 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def sync(folder: Path) -> None:
+    """Bring a folder's files to the disk: the name it gets next must not name empty ones."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        with open(path, "rb") as stream:
+            os.fsync(stream.fileno())
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON that every reader accepts: NaN and infinity become null."""
     plain = json.loads(json.dumps(value), parse_constant=lambda not_finite: None)
@@ -83,6 +90,11 @@ def sha(what: str | Path | bytes, kind: str = "sha256") -> str:
     """Return the hex digest of a file (given by its path) or of bytes."""
     data = what if isinstance(what, bytes) else Path(what).read_bytes()
     return hashlib.new(kind, data).hexdigest()
+
+
+def plain(text: str) -> str:
+    """Return a text on one line: a newline or a control character in a name is spelled out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def duration(seconds: float) -> str:

@@ -95,9 +95,9 @@ class Machine:
             with contextlib.suppress(OSError):  # without a place for seats nothing is shared
                 SEATS.mkdir(exist_ok=True)
                 seat.touch()
-                taken = [s for s in SEATS.iterdir() if time.time() - s.stat().st_mtime < STALE]
+                taken = [s for s in SEATS.iterdir() if abs(time.time() - s.stat().st_mtime) < STALE]
                 if not os.environ.get("COLORLIB_THREADS"):
-                    torch.set_num_threads(max(1, self.threads // len(taken)))
+                    torch.set_num_threads(max(1, self.threads // max(1, len(taken))))
 
         try:
             yield look_around
@@ -124,8 +124,8 @@ def prepare(
     if chosen.index is not None and chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # else "cuda" alone would still mean the first one
     asked = os.environ.get("COLORLIB_THREADS") or "0"
-    if not asked.isdecimal():
-        raise MachineError(f"COLORLIB_THREADS={asked}: must be a whole number, 0 for all cores")
+    if not asked.isdecimal() or int(asked) > 1024:
+        raise MachineError(f"COLORLIB_THREADS={asked}: must be a whole number, 0 (all) to 1024")
     threads = threads or int(asked) or min(physical_cores(), MOST_THREADS)
     torch.set_num_threads(threads)
     random.seed(seed)

@@ -24,6 +24,7 @@ YAML_SURPRISES = {
     ("float", str): " (YAML reads 1e-4 as text: write 1.0e-4)",
     ("str", bool): " (YAML reads an unquoted yes, no, on, off, true or false as a bool: quote it)",
 }
+ODD_NUMBER = re.compile(r"(?m)^[^#\n]*(?:[:,-] +|\[ *)([-+]?(?:0[\d_]+|\d+(?::\d+)+))\b")
 _loaded: dict[Path, tuple[str, ModuleType]] = {}
 
 
@@ -236,7 +237,13 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return dict(yaml.load(file.read_bytes(), loader) or {}) if file.exists() else {}
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if odd := ODD_NUMBER.search(text):  # 010 is octal, 1:30 of base 60
+            raise ValueError(f"YAML reads {odd[1]} as another number")
+        keys = re.findall(r"(?m)^([^\s#'\"]+):", text)
+        if len(keys) > len({*keys}):
+            raise ValueError(f"{max(keys, key=keys.count)} stands there twice")
+        return dict(yaml.load(text, loader) or {})
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())
         raise ParameterError(f"{file}: must hold `name: value` lines ({why})") from None

@@ -27,7 +27,7 @@ class PictureError(Exception):
     """A picture that cannot be read or written: which file, what is wrong, how to mend it."""
 
     def __init__(self, path: str | Path, reason: str):
-        super().__init__(f"{path}: {reason}")
+        super().__init__(files.plain(f"{path}: {reason}"))
         self.reason = reason
 
 

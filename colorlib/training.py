@@ -333,8 +333,11 @@ class _Checkpoint:
             return History(self.name)
         state, why = {}, "is not wanted"
         if resume:
-            with suppress(WeightsError):
-                state = read_file(self.path)[0]
+            with suppress(WeightsError, LookupError, TypeError, AttributeError):
+                found = read_file(self.path)[0]
+                own = {key: module.state_dict() for key, module in self.modules.items()}
+                same = _shapes(found["modules"]) == _shapes(own)
+                state = found if same and len(found["history"]["steps"]) else {}
             why = f"is past step {steps}" if state else "is damaged"
         done = len(state["history"]["steps"]) if state else math.inf
         if done > steps:
@@ -348,6 +351,10 @@ class _Checkpoint:
         if done < steps:
             _say(f"{self.name}: resumed at step {done} of {steps}")
         return History(**state["history"] | {"resumed_at": done})
+
+
+def _shapes(states: dict[str, dict[str, Tensor]]) -> dict[tuple[str, str], torch.Size]:
+    return {(name, key): t.shape for name, state in states.items() for key, t in state.items()}
 
 
 def count_parameters(module: nn.Module) -> float:

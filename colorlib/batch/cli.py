@@ -18,11 +18,12 @@ class Commands(click.Group):
     """A group that says errors in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Turn every error that colorlib words itself into that text and exit status 2."""
+        """Turn what colorlib words itself, and the system's no, into a line and exit status 2."""
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if not type(error).__module__.startswith("colorlib."):
+            refused = isinstance(error, OSError) and error.filename  # not a broken pipe
+            if not (refused or type(error).__module__.startswith("colorlib.")):
                 raise
             click.echo(f"colorlib: {error}", err=True)
             ctx.exit(2)

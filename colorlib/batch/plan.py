@@ -48,7 +48,7 @@ def plan(
     folder = "studies/" if kind == "studies" else ""
     wanted = [notebooks.full_name(folder + name.removeprefix(folder)) for name in names]
     tasks, problems = {}, []
-    for name in wanted or notebooks.names(kind):
+    for name in wanted or notebooks.names(kind) or [notebooks.full_name("")]:
         try:
             tasks[name] = _task(name, profile, parameters or {})
         except notebooks.NotebookError as error:

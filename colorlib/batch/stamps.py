@@ -87,6 +87,7 @@ def seal(task: Task) -> None:
     found = [p for p in sorted(task.partial.rglob("*")) if p.is_file() and p.name != STAMP]
     whole = [path for path in found if ".checkpoint" not in path.name]
     digests = {path.relative_to(task.partial).as_posix(): files.sha(path) for path in whole}
+    files.sync(task.partial)
     ended = {"finished": time.strftime("%Y-%m-%d %H:%M"), "files": digests}
     files.write_json(task.partial / STAMP, {**files.read_json(task.partial / STAMP), **ended})
 
