@@ -1,4 +1,4 @@
-# make reports · make test · make quick · make lab · make compare · make student   (each builds .venv by itself the first time)
+# make reports · make test · make quick · make test-faults · make lab · make compare · make student   (each builds .venv by itself the first time)
 PROFILE ?= laptop
 JOBS ?= 1
 supported := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -7,7 +7,7 @@ bin := .venv/bin
 pip := $(bin)/python -m pip --quiet --quiet --disable-pip-version-check
 ready := .venv/.ready
 
-.PHONY: reports test quick style lab compare student readme lock clean
+.PHONY: reports test quick test-faults style lab compare student readme lock clean
 
 reports: $(ready)  ## run every lesson and write reports/ (PROFILE=smoke|laptop|overnight|paper)
 	$(bin)/python -m colorlib run --profile $(PROFILE) --jobs $(JOBS)
@@ -24,6 +24,9 @@ style: $(ready)
 	@$(bin)/ruff check --quiet .
 	@$(bin)/ruff format --quiet --check .
 	@$(bin)/nbstripout --verify --keep-id $(wildcard notebooks/*.ipynb notebooks/studies/*.ipynb)
+
+test-faults: style  ## kills, full disks, bad pictures, weights, downloads, parameters: the long list, an hour or two
+	@$(bin)/python -m pytest tests/faults --long --numprocesses 2 --dist loadgroup --durations 8
 
 lab: $(ready)  ## open JupyterLab on the primer, the other notebooks beside it
 	$(bin)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_primer.ipynb

@@ -78,25 +78,6 @@ def test_a_dry_run_writes_nothing(project):
     assert not (project / "reports").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["run", "09"], "unknown notebook '09'; known: 01_good, 02_other, studies/01_good"),
-        (["run", "01", "-p", "sed", "1"], "unknown parameter 'sed'; did you mean 'seed'?"),
-        (["run", "01", "-p", "seed", "x"], "01_good: seed = 'x': must be int, is str"),
-        (["run", "01", "-p", "seed", "-1"], "01_good: seed = -1: must be at least 0"),
-        (["run", "--studies", "02"], "unknown notebook 'studies/02'; known: "),
-        (["compare", "03"], "unknown notebook '03'; known: 01_good, 02_other, studies/01_good"),
-    ],
-)
-def test_what_a_user_gets_wrong_is_one_line(project, words, line):
-    result = call(*words)
-    assert result.exit_code == 2
-    assert result.stderr.startswith("colorlib: ") and line in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert not (project / "reports").exists()
-
-
 def test_a_bug_is_not_dressed_up(project, monkeypatch):
     monkeypatch.setattr(runner, "run", lambda *_, **__: 1 / 0)
     assert isinstance(call("run").exception, ZeroDivisionError)

@@ -2,128 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
-import tiny
-import torch
-from click.testing import CliRunner, Result
-from PIL import Image, ImageOps
+from painting import (
+    NAME,
+    lightness_gap,
+    names,
+    photo,
+    refusal,
+    run,
+    save,
+    slope,
+)
+from PIL import Image
 
-from colorlib import color, colorize, notebooks, training
-from colorlib.batch import cli
+from colorlib import color, colorize, notebooks
 
-PAINTER = """%%define
-import torch
-from torch import nn
-from colorlib import color, training
-
-MAIN_ROW = "painter"
-
-def load_model(path, device="cpu"):
-    model = nn.Conv2d(1, 2, training.read_info(path)["build"]["size"], padding="same")
-    training.load_weights(path, model)
-    return model.to(device).eval()
-
-@torch.inference_mode()
-def colorize(model, grey_pictures, side=0):
-    return color.from_network(grey_pictures / 50 - 1, torch.tanh(model(grey_pictures / 50 - 1)))
-"""
-DRAWS = """%%define
-def paints_versions(model):
-    return model.bias.abs().max() > 0
-
-def colorize(model, grey_pictures, draws=1, seed=0):
-    noise = 0.3 * torch.randn(1, 2, 1, 1, generator=torch.Generator().manual_seed(seed))
-    ab = torch.tanh(model(grey_pictures / 50 - 1) + noise).detach()
-    return color.from_network(grey_pictures / 50 - 1, ab)
-"""
-FITS = """%%define
-FIT_TAKES = "a moment"
-CALLS = []
-
-def fit_reference(reference, here, side=0):
-    CALLS.append(side)
-    return color.to_network(color.as_batch(reference[None]))[1].mean((2, 3), keepdim=True)
-
-def colorize(model, grey_pictures, side=0):
-    ab = model.expand(-1, -1, *grey_pictures.shape[-2:])
-    return color.from_network(grey_pictures / 50 - 1, ab)
-"""
-ANEW = """%%define
-def fit_reference(reference, here, lightness):
-    assert lightness.min() >= 0 and lightness.max() <= 100
-    CALLS.append(tuple(lightness.shape))
-    return color.to_network(color.as_batch(reference[None]))[1].mean((2, 3), keepdim=True)
-"""
-NAME = "03_paints"
-
-
-@pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch):
-    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path / "project"))
-    known = {NAME: [], "05_draws": [DRAWS], "02_fits": [FITS], "04_fits_anew": [FITS, ANEW]}
-    for name, cells in known.items():
-        tiny.write(tmp_path / "project", name, PAINTER, *cells)
-    tiny.write(tmp_path / "project", "07_speed", "%%define\nMAIN_ROW = 'none'")
-    return tmp_path / "project"
-
-
-def save(file: Path, info: dict | None = None, value: float = 0.2, notebook: str = NAME) -> Path:
-    """Write weights that paint every picture in one way."""
-    model = torch.nn.Conv2d(1, 2, 1)
-    torch.nn.init.constant_(model.weight, value)
-    torch.nn.init.constant_(model.bias, value)
-    about = {"notebook": notebook, "row": "painter", "build": {"size": 1}, "data": "flowers"}
-    training.save_weights(file, model, about if info is None else about | info)
-    return file
-
-
-@pytest.fixture
-def weights(tmp_path):
-    return save(tmp_path / "painter.safetensors")
-
-
-@pytest.fixture
-def out(tmp_path) -> Path:
-    return tmp_path / "out"
-
-
-def run(out: Path, *photos: object, paints: str = "03", **options: object) -> Result:
-    """Colour photos into a folder; options as on the command line, True for a flag."""
-    words = [*map(str, photos), "-o", str(out), "--with", paints]
-    for key, value in options.items():
-        words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
-    return CliRunner().invoke(cli.main, ["colorize", *words])
-
-
-def photo(path: Path, size=(60, 40), mode="RGB", **options) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    values = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
-    Image.fromarray(values).convert(mode).save(path, **options)
-    return path
-
-
-def slope(path: Path) -> np.ndarray:
-    smooth = np.linspace(30, 220, 120)[None, :, None] + np.zeros((90, 120, 3))
-    Image.fromarray(smooth.astype(np.uint8)).save(path)
-    return smooth.astype(np.uint8)
-
-
-def lightness_gap(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the largest difference of L*; 0.6 is a level of 8 bits."""
-    return (color.lightness_of(one) - color.lightness_of(other)).abs().max()
-
-
-def refusal(done: Result, words: str) -> None:
-    assert done.exit_code == 2 and words in done.output, done.output
-    assert len(done.output.strip().splitlines()) == 1
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+pytestmark = pytest.mark.usefixtures("painters")
 
 
 def test_a_photo_keeps_size_and_lightness(tmp_path, out, weights):
@@ -147,18 +42,6 @@ def test_alpha_profile_and_orientation_come_along(tmp_path, out, weights):
     written = Image.open(out / "alpha.png")
     assert np.array_equal(np.asarray(written)[..., 3], alpha)
     assert written.info["icc_profile"] == profile and Image.open(out / "a.png").size == (40, 60)
-
-
-def test_bad_files_are_reported_and_the_rest_go_on(tmp_path, out, weights):
-    photo(tmp_path / "in" / "good.png")
-    photo(tmp_path / "in" / "tiny.png", size=(1, 1))
-    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    os.mkfifo(tmp_path / "in" / "pipe.png")
-    done = run(out, tmp_path / "in", tmp_path / "missing.png", weights=weights)
-    assert done.exit_code == 1 and names(out) == ["good.png", "tiny.png"]
-    for bad in ("broken.jpg", "missing.png", "pipe.png"):
-        assert done.output.count(f"{bad}: ") == 1
-    assert "2 of 5 coloured" in done.output
 
 
 def test_nothing_is_overwritten_without_the_word_and_an_original_never(tmp_path, out, weights):
@@ -192,64 +75,19 @@ def test_what_was_painted_is_not_painted_again(tmp_path, weights):
         assert names(tmp_path / "in" / "out") == ["a.png"]
 
 
-def test_too_little_memory_costs_one_photo(tmp_path, out, weights, monkeypatch):
-    def paint(notebook, model, rgb, here, **options):
-        if len(rgb) > 45:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return rgb
-
-    monkeypatch.setattr(colorize, "colorize_picture", paint)
-    photo(tmp_path / "big.png", size=(60, 50)), photo(tmp_path / "small.png")
-    done = run(out, tmp_path / "*.png", weights=weights)
-    assert done.exit_code == 1 and "too large" in done.output and names(out) == ["small.png"]
-
-
-@pytest.mark.parametrize(
-    ("info", "value", "words"),
-    [
-        ({"notebook": "05_draws"}, 0.2, f"weights of 05_draws, not of {NAME}"),
-        ({"notebook": None}, 0.2, f"not of {NAME}"),
-        ({"build": {"size": "wide"}}, 0.2, "fits no network"),
-        ({"build": [1]}, 0.2, "fits no network"),
-        ({"build": {"size": 3}}, 0.2, "weights of another network"),
-        ({}, float("nan"), "no numbers"),
-        (None, 0.0, "no weights; fetch"),
-    ],
-)
-def test_weights_that_cannot_paint_are_refused_in_one_line(tmp_path, out, info, value, words):
-    file = save(tmp_path / "w.safetensors", info, value)
-    if info is None:
-        file.write_bytes(b"\x80\x04pickle")
-    done = run(out, photo(tmp_path / "a.png"), weights=file)
-    refusal(done, words)
-    assert "w.safetensors" in done.output and not out.exists()
-
-
-def test_the_best_run_that_has_the_row_paints(project, monkeypatch):
-    monkeypatch.setattr(colorize, "MODELS", project / "models")
+def test_the_best_run_that_has_the_row_paints(painters, monkeypatch):
+    monkeypatch.setattr(colorize, "MODELS", painters / "models")
     with pytest.raises(colorize.ColorizeError, match=f"run {NAME}"):
         colorize.find_weights(NAME, "painter", insist=False)
-    files = [save(project / "models" / NAME / "other.safetensors")]
+    files = [save(painters / "models" / NAME / "other.safetensors")]
     with pytest.raises(colorize.ColorizeError, match="there is other"):
         colorize.find_weights(NAME, "painter")  # asked for by name
     for profile in ("smoke", "local", "laptop", "overnight", "paper"):  # the better the later
         best = colorize.find_weights(NAME, "painter", insist=False)
         assert best == files[-1]
-        file = save(project / "reports" / profile / NAME / "weights" / "painter.safetensors")
+        file = save(painters / "reports" / profile / NAME / "weights" / "painter.safetensors")
         files += [file] if profile != "smoke" else []  # smoke trains nothing worth using
     assert colorize.find_weights(NAME, "painter") == files[-1]
-
-
-def test_weights_of_one_picture_paint_it_at_any_size_and_no_other(tmp_path, out):
-    grey = color.lightness_of(slope(tmp_path / "own.png"))
-    target = {"target": colorize.thumbnail(grey), "data": "one slope"}
-    own = Image.open(tmp_path / "own.png")
-    own.resize((61, 47), Image.Resampling.BICUBIC).save(tmp_path / "small.jpg", quality=60)
-    ImageOps.mirror(own).save(tmp_path / "mirrored.png")
-    done = run(out, tmp_path / "*.*g", weights=save(tmp_path / "w.safetensors", target))
-    assert done.exit_code == 1 and names(out) == ["own.png", "small.png"]
-    (line,) = [line for line in done.output.splitlines() if "not coloured" in line]
-    assert "mirrored.png" in line and "one picture, one slope" in line
 
 
 @pytest.fixture

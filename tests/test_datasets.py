@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from photos import blocks, fill
 
 from colorlib import color, datasets, pictures
 from colorlib.datasets import DatasetError, PictureSet, load
@@ -23,20 +23,6 @@ def data_root(tmp_path, monkeypatch) -> Path:
     root.mkdir()
     monkeypatch.setenv("COLORLIB_DATA", str(root))
     return root
-
-
-def blocks(seed: int, height: int = 30, width: int = 40) -> np.ndarray:
-    """A picture of coloured blocks: no two seeds look alike."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def fill(folder: Path, count: int, suffix: str = ".png") -> Path:
-    """Write pictures; as .bmp their bytes, and so their splits, are the same everywhere."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        Image.fromarray(blocks(i)).save(folder / f"{i:03d}{suffix}")
-    return folder
 
 
 def splits_of(found: PictureSet) -> dict[str, PictureSet]:
@@ -75,31 +61,6 @@ def test_a_folder_is_looked_for_here_and_then_in_the_data_folder(tmp_path, data_
     assert len(load("set", 8)) == 5
     monkeypatch.chdir(tmp_path / "here" / "set")
     assert load(".", 8).name == "set"
-
-
-def test_bad_files_are_skipped_with_one_line_each(tmp_path):
-    folder = fill(tmp_path / "mine", 6)
-    (folder / "empty.jpg").touch()
-    (folder / "in").mkdir()
-    (folder / "in" / "text.png").write_text("not a picture")
-    (folder / "cut.png").write_bytes((folder / "000.png").read_bytes()[:300])
-    (folder / "lost.png").symlink_to(tmp_path / "nowhere.png")
-    for _ in range(2):  # read, then from the cache
-        found = load(str(folder), 8)
-        assert len(found) == 6
-        bad = ["cut.png", "empty.jpg", "in/text.png", "lost.png"]
-        assert [line.split(":")[0] for line in found.skipped] == [f"mine/{file}" for file in bad]
-        assert not any(str(tmp_path) in line or "\n" in line for line in found.skipped)
-
-
-def test_folders_without_a_readable_picture(tmp_path):
-    (tmp_path / "none").mkdir()
-    with pytest.raises(DatasetError, match="holds no picture"):
-        load(str(tmp_path / "none"), 8)
-    (tmp_path / "none" / "a.jpg").touch()
-    for _ in range(2):
-        with pytest.raises(DatasetError, match=r"readable picture \(1 bad: none/a\.jpg: is empty"):
-            load(str(tmp_path / "none"), 8)
 
 
 @pytest.mark.parametrize(
@@ -289,28 +250,6 @@ def test_second_load_decodes_nothing(tmp_path, monkeypatch):
     assert first.shapes == second.shapes and first.hash == second.hash
     with pytest.raises(AssertionError):
         load(folder, 9)
-
-
-@pytest.mark.parametrize("keep", [0, 100])
-def test_damaged_cache_is_built_again(tmp_path, data_root, keep):
-    folder = str(fill(tmp_path / "mine", 5))
-    expected = np.array(load(folder, 8).pictures)
-    stored = [path for path in (data_root / "cache").rglob("*.pkl") if path.is_file()]
-    assert stored
-    for path in stored:
-        path.write_bytes(path.read_bytes()[:keep])
-    again = load(folder, 8)
-    assert np.array_equal(again.pictures, expected) and isinstance(again.pictures, np.memmap)
-
-
-def test_data_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    folder = str(fill(tmp_path / "mine", 5))
-    expected = load(folder, 8)
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("COLORLIB_DATA", str(tmp_path / "file" / "data"))
-    with pytest.warns(UserWarning, match=r"mine: .* kept in memory; .*COLORLIB_DATA"):
-        found = load(folder, 8)
-    assert np.array_equal(found.pictures, expected.pictures) and found.hash == expected.hash
 
 
 def test_several_that_build_one_cache_at_once(tmp_path):

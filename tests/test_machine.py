@@ -130,9 +130,6 @@ def test_threads_are_asked_for_or_the_cores_of_this_process(monkeypatch):
     monkeypatch.delenv("COLORLIB_THREADS", raising=False)
     assert 1 <= machine.physical_cores() <= (os.cpu_count() or 1)
     assert machine.prepare("cpu").threads == min(machine.physical_cores(), machine.MOST_THREADS)
-    monkeypatch.setenv("COLORLIB_THREADS", "two")
-    with pytest.raises(machine.MachineError, match="COLORLIB_THREADS=two: must be a whole number"):
-        machine.prepare("cpu")
     monkeypatch.setenv("COLORLIB_THREADS", "1")
     assert machine.prepare("cpu").threads == torch.get_num_threads() == 1
 

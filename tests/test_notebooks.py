@@ -108,54 +108,6 @@ def test_headings_and_parameters_are_read_without_running(project):
     assert (found["mark"].default, found["sizes"].default) == ("#fff", [1, 2])
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("rate = 1.0", "line 2 has no type"),
-        ("import os", "line 2 has no type"),
-        ("rate: float | None = 1.0", "not one of int, float"),
-        ("rate: float = 2 * 3", "malformed"),
-        ("rate: float", "malformed"),
-        ("rate: int = 1.5", "must be int"),
-        ("rate: int = = 1", "invalid syntax"),
-    ],
-)
-def test_a_parameters_cell_holds_plain_lines_only(project, line, words):
-    tiny.write(project, "03_third", f"%%parameters\nseed: int = 0\n{line}")
-    with pytest.raises(NotebookError, match=f"03_third.ipynb, parameters cell.*{words}.*write `"):
-        notebooks.parameters("03_third")
-
-
-PROBLEMS = [  # parameter, value, what is said of it
-    ("sed", 1, "unknown parameter 'sed'; did you mean 'seed'?"),
-    ("zzz", 1, "unknown parameter 'zzz'; known: profile, seed, rate"),
-    ("seed", True, "seed = True: must be int, is bool"),
-    ("seed", -1, "must be at least 0"),
-    ("seed", 2**32, "must be at most 4294967295"),
-    ("rate", "1e-4", "must be float, is str (YAML reads 1e-4 as text: write 1.0e-4)"),
-    ("rate", 0, "must be at least 1e-06"),
-    ("rate", float("nan"), "must be a finite number"),
-    ("rate", float("inf"), "must be a finite number"),
-    ("rate", 10**400, "too large"),
-    ("mark", False, "bool: quote it"),
-    ("sizes", [3, 10], "sizes = 10: must be at most 9"),
-    ("sizes", [1, "2"], "must be int, is str"),
-    ("parts", "skips", "parts = 'skips': must be a list, list[str]; write [skips]"),
-    ("parts", ["losses", "skip"], "parts = 'skip': must be one of losses, skips; did you mean"),
-    ("profile", "smok", "must be one of smoke, laptop; did you mean 'smoke'?"),
-    (7, 1, "unknown parameter '7'"),
-]
-
-
-@pytest.mark.parametrize(("name", "value", "words"), PROBLEMS)
-def test_every_problem_has_a_line_of_its_own(project, name, value, words):
-    with pytest.raises(ParameterError) as caught:
-        notebooks.check_values("01", {"other": 1, name: value})
-    other, line = str(caught.value).splitlines()
-    assert other.startswith("01_first: other = 1: unknown parameter 'other'")
-    assert line.startswith("01_first: ") and words in line
-
-
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1), rate=st.floats(1e-6, 1), sizes=st.lists(st.integers(-9, 9)))
 def test_good_values_come_back_as_they_are(project, seed, rate, sizes):
@@ -179,24 +131,6 @@ def test_a_profile_is_read_and_checked_like_everything_else(project):
     assert notebooks.profile_parameters("01", "smoke") == expected
     assert notebooks.profile_parameters("studies/03", "smoke") == {"seed": 4}
     assert notebooks.profile_parameters("03", "smoke") == {}  # the notebook's own values
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("rate: 2", "rate = 2.0: must be at most 1"),
-        ("sed: 2", "did you mean 'seed'"),
-        ("just words", "must hold `name: value` lines"),
-        ("- 7", "must hold `name: value` lines"),
-        ("a: [1", "expected"),
-    ],
-)
-def test_a_bad_profile_is_one_line_that_names_its_file(project, text, words):
-    file = project / "notebooks/params/smoke/01_first.yml"
-    files.write_atomic(file, text)
-    with pytest.raises(ParameterError, match=words) as caught:
-        notebooks.profile_parameters("01", "smoke")
-    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -230,13 +164,6 @@ def test_validate_returns_the_parameters(project, name, future):
     found = notebooks.validate(space, name)
     assert (found.rate, found.seed, found.device) == (1.0, 0, "cuda:1")
     assert isinstance(found.rate, float) and not hasattr(found, "model")
-
-
-def test_validate_refuses_what_the_runner_would(project):
-    with pytest.raises(ParameterError) as caught:
-        notebooks.validate(scope(device="gpu", rate=2.0, parts=["skip"]), "01_first")
-    found = [line.split(" = ")[0] for line in str(caught.value).splitlines()]
-    assert found == [f"01_first: {name}" for name in ("rate", "parts", "device")]
 
 
 def test_report_dir(project, monkeypatch, tmp_path_factory):

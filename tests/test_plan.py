@@ -32,36 +32,6 @@ def refusal(*given, **more):
     return str(caught.value).splitlines()
 
 
-def test_all_that_is_wrong_is_said_at_once(project):
-    (project / "notebooks/params").mkdir()
-    (project / "notebooks/params/limits.yml").write_text("01_good:\n  rate: [0, 1]\n")
-    tiny.write(project, "02_other", "# Other", PARAMETERS.replace("rate", "ratio"))
-    lines = refusal([], "smoke", {"rate": "-1", "sede": 3, "data": "no/where"})
-    for words in (
-        "rate = -1.0: must be at least 0",
-        "unknown parameter 'sede'; did you mean 'seed'?",
-    ):
-        assert any(line.startswith("01_good: ") and words in line for line in lines)
-    assert any("unknown parameter 'rate'; did you mean 'ratio'?" in line for line in lines)
-    assert "rate = 'fast': must be float" in refusal(["01"], "smoke", {"rate": "fast"})[0]
-    assert "not with -p" in refusal(["01"], "smoke", {"profile": "paper"})[0]
-    assert refusal(["01", "02"], parameters={"report_dir": "x"}) == [
-        "one report_dir cannot hold several notebooks"
-    ]
-
-
-@pytest.mark.parametrize("text", ["no/where", "flowers/none", "~/no such folder/*.jpg"])
-def test_a_path_that_leads_nowhere_is_refused(project, text):
-    (project / "data/flowers").mkdir(parents=True)
-    (project / "data/flowers/rose.jpg").write_bytes(b"")
-    given = {"data": f"flowers,{text}"}
-    assert refusal(["01"], parameters=given) == [
-        f"01_good: data = {text!r}: there is no such file or folder"
-    ]
-    for there in ("flowers/rose", "flowers/rose.jpg", "flowers/*.jpg", "data/flowers", "name"):
-        assert plan(["01"], parameters={"data": there})
-
-
 def test_values_come_from_the_command_the_profile_and_the_notebook_in_turn(project):
     folder = project / "notebooks/params/overnight"
     folder.mkdir(parents=True)

@@ -1,42 +1,29 @@
 """The batch runner: whole reports or none, resumed, skipped, told about, without the machine."""
 
 import base64
-import errno
 import io
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import tiny
 from PIL import Image
+from tiny import RECORD, play, printed, use
 
-import colorlib
-from colorlib import files, machine
+from colorlib import machine
 from colorlib.batch import run as runner
 from colorlib.batch import stamps
-from colorlib.batch.plan import Expectation, RunError, plan
+from colorlib.batch.plan import Expectation, plan
 from colorlib.batch.report import neutral_places, scrub, shrink
 
 PARAMETERS = f"%%parameters\n{tiny.PARAMETERS}"
 PICTURE = io.BytesIO()
 Image.new("RGB", (8, 8), "green").save(PICTURE, "PNG")
-RECORD = f"""
-import json
-from pathlib import Path
-metrics = {json.dumps(tiny.METRICS)!r}.replace("smoke", profile)
-Path(report_dir, "metrics.json").write_text(metrics)
-run = {{"date": "2025-01-02T03:04:05+00:00", "place": report_dir}}
-run["parameters"] = {{"report_dir": report_dir}}
-Path(report_dir, "run.json").write_text(json.dumps(run))
-"""
 GOOD = """
 import os, sys, tempfile
 print(report_dir, os.getcwd(), Path.home(), tempfile.gettempdir(), sys.prefix)
@@ -52,33 +39,6 @@ display(data, raw=True, metadata={{"image/png": {{"alt": "two"}}}})
 Path(report_dir, "figures").mkdir()
 size = Path(report_dir, "figures", "a.png").write_bytes(base64.b64decode(data["image/png"]))
 """
-PATIENT = """
-import os, time
-from pathlib import Path
-checkpoint = Path(report_dir, "checkpoints", "slow.checkpoint.safetensors")
-print("resumed" if checkpoint.exists() else "anew")
-if not checkpoint.exists():
-    checkpoint.parent.mkdir(exist_ok=True)
-    checkpoint.write_text(str(os.getpid()))
-    Path(report_dir, "half.png").write_text("half")
-    time.sleep(60)
-"""
-
-
-def use(root: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Work in a project whose colorlib has one module."""
-    patch.setenv("COLORLIB_ROOT", str(root))
-    patch.delenv("COLORLIB_DATA", raising=False)
-    patch.setattr(colorlib, "__file__", str(root / "colorlib" / "__init__.py"))
-    patch.chdir(root)
-    return root
-
-
-def printed(report: Path) -> str:
-    """Return all that a report's notebook printed."""
-    cells = json.loads((report / "notebook.ipynb").read_text())["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return "".join("".join(output.get("text", "")) for output in outputs)
 
 
 @pytest.fixture(scope="module")
@@ -154,92 +114,6 @@ def test_unchanged_is_skipped_and_a_dry_run_says_what_to_expect(batch, monkeypat
     assert new.note == "new (a guess, never run yet)"
 
 
-def wait_for(what, seconds=60):
-    """Return what() as soon as it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
-
-
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_leaves_no_kernel_and_is_continued(tmp_path, monkeypatch, ending):
-    package = str(Path(files.__file__).parents[1])
-    root = use(tmp_path.resolve(), monkeypatch)
-    tiny.write(root, "01_good", "# Slow", PARAMETERS, "## Training", RECORD, PATIENT)
-    command = "from colorlib.batch.run import run; print(run(['01'])[0].state)"
-    environ = {**os.environ, "PYTHONPATH": package}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    # tests that a shell started in the background ignore Ctrl-C, and so would their children
-    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    command = [sys.executable, "-c", command]
-    victim = subprocess.Popen(command, env=environ, preexec_fn=heeds, **pipes)
-    reports = root / "reports/laptop"
-    checkpoint = plan(["01"])[0][0].partial / "checkpoints/slow.checkpoint.safetensors"
-    kernel = int(wait_for(lambda: checkpoint.exists() and checkpoint.read_text()))
-    family = [psutil.Process(kernel), *psutil.Process(victim.pid).children(recursive=True)]
-    refused = runner.run(["01"])[0]
-    assert refused.state == "refused" and refused.note.startswith("another run is writing")
-    victim.send_signal(ending)
-    said, _ = victim.communicate(timeout=30)
-    assert said == ("interrupted\n" if ending == signal.SIGINT else "")
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not alive and not (reports / "01_good").exists()
-    again = runner.run(["01"])[0]
-    assert again.state == "finished"
-    assert printed(reports / "01_good") == "resumed\n"
-    assert sorted(p.name for p in reports.iterdir()) == ["01_good"]
-    assert not list(reports.rglob("*.checkpoint*"))
-
-
-def play(each, environ):
-    """Stand in for a kernel: write what papermill and a notebook would."""
-    tiny.leave_report(each.task.partial, each.task.name, each.task.profile)
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """One notebook whose execution is played."""
-    root = use(tmp_path.resolve(), monkeypatch)
-    tiny.write(root, "01_good", "# Good", PARAMETERS, "print(1)")
-    monkeypatch.setattr(runner, "execute", play)
-    return root
-
-
-def test_a_typo_costs_no_checkpoint(project, monkeypatch):
-    tiny.keep(project / "notebooks/params/limits.yml", {"01_good": {"rate": [0, 1]}})
-    resumed = []
-
-    def killed(each, environ):
-        checkpoint = each.task.partial / "a.checkpoint.safetensors"
-        resumed.append(checkpoint.exists())
-        checkpoint.write_text("hours of work")
-        raise RunError("killed")
-
-    monkeypatch.setattr(runner, "execute", killed)
-    runner.run(["01"], parameters={"seed": 1})
-    for options in ({"dry_run": True}, {}):
-        with pytest.raises(Exception, match=r"rate = -1\.0: must be at least 0"):
-            runner.run(["01"], parameters={"rate": "-1"}, **options)
-    runner.run(["01"], parameters={"seed": 2})  # another run, also killed
-    runner.run(["01"], parameters={"seed": 1})
-    runner.run(["01"], parameters={"seed": 2})
-    assert resumed == [False, False, True, True]
-
-
-def test_another_notebook_s_report_is_never_replaced(project, monkeypatch):
-    tiny.write(project, "02_other", "# Other", PARAMETERS)
-    assert runner.run(["02"])[0].good
-    theirs = project / "reports/laptop/02_other"
-    monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("it ran"))
-    for options in ({"force": True}, {"dry_run": True}):
-        [refused] = runner.run(["01"], parameters={"report_dir": str(theirs)}, **options)
-        assert refused.state == "refused" and "is for 02_other at laptop" in refused.note
-    assert runner.run(["02"])[0].state == "skipped"
-
-
 def test_it_is_said_when_a_committed_report_will_be_replaced(project, monkeypatch):
     assert runner.run(["01"])[0].good
     monkeypatch.setattr(stamps, "is_committed", lambda report: report.name == "01_good")
@@ -266,68 +140,6 @@ def test_notebooks_side_by_side_share_the_threads(monkeypatch):
     assert threads == [None, "3", "2", "1"]
     monkeypatch.setenv("COLORLIB_THREADS", "4")
     assert runner.environment(2)["COLORLIB_THREADS"] == "4"
-
-
-def test_what_is_put_into_a_report_while_it_is_made_is_kept(project, monkeypatch):
-    report = project / "reports/laptop/01_good"
-
-    def execute(each, environ):
-        play(each, environ)
-        tiny.keep(report / "notes.txt", "seen")
-
-    monkeypatch.setattr(runner, "execute", execute)
-    [failed] = runner.run(["01"])
-    assert failed.state == "failed" and "holds notes.txt" in failed.note
-    (report / "notes.txt").rename(project / "notes.txt")
-    assert runner.run(["01"])[0].state == "skipped"  # nothing was lost: the run is published
-    assert (report / "index.html").exists()
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_a_failing_run_keeps_the_report_before_it(project, monkeypatch, number):
-    assert runner.run(["01"])[0].state == "finished"
-    before = (project / "reports/laptop/01_good/index.html").read_text()
-
-    def fail(each, environ):
-        each.heading = "Training"
-        raise OSError(number, os.strerror(number), "x")
-
-    monkeypatch.setattr(runner, "execute", fail)
-    [again] = runner.run(["01"], force=True)
-    words = "the disk is full" if number == errno.ENOSPC else "choose another place with -p"
-    assert again.state == "failed" and words in again.note and "\n" not in again.note
-    assert again.note.startswith("in 'Training': ")
-    assert (project / "reports/laptop/01_good/index.html").read_text() == before
-
-
-def test_a_place_that_cannot_be_is_refused(project):
-    (project / "file").write_text("")
-    [refused] = runner.run(["01"], parameters={"report_dir": "file/below"})
-    assert refused.state == "refused" and "-p report_dir" in refused.note
-
-
-def test_an_unfinished_record_is_no_report(project, monkeypatch):
-    monkeypatch.setattr(runner, "execute", lambda *_: None)
-    [failed] = runner.run(["01"])
-    assert failed.state == "failed" and "there is no metrics.json" in failed.note
-
-
-@pytest.mark.parametrize("unlucky", [2, 3])
-def test_a_kernel_that_did_not_come_up_is_started_again(tmp_path, monkeypatch, unlucky):
-    use(tmp_path.resolve(), monkeypatch)
-    tiny.write(tmp_path, "01_good", "# Good", PARAMETERS)
-    calls = []
-
-    def execute(client, **_):
-        calls.append(client)
-        if len(calls) <= unlucky:
-            raise RuntimeError(f"{runner.NO_KERNEL} to kernel_info")
-        tiny.leave_report(plan(["01"])[0][0].partial, "01_good", "laptop")
-
-    monkeypatch.setattr("papermill.clientwrap.PapermillNotebookClient.execute", execute)
-    [each] = runner.run(["01"])
-    assert each.state == ("finished" if unlucky < 3 else "failed")
-    assert len(calls) == min(unlucky + 1, 3)
 
 
 def test_figures_become_jpegs_only_where_a_report_is_too_large(tmp_path):

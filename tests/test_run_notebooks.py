@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -139,83 +137,3 @@ def test_the_parameter_files_of_larger_profiles_run(run, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     metrics, _ = record.read(tmp_path / "report")
     assert metrics["profile"] == values["profile"]
-
-
-@pytest.mark.parametrize(
-    ("given", "complaint"),
-    [
-        (("image_sise", "64"), "did you mean 'image_size'"),
-        (("image_size", "big"), "must be int"),
-        (("image_size", "0"), "must be at least"),
-        (("precision", "fp23"), "did you mean 'fp32'"),
-    ],
-)
-def test_the_runner_refuses_what_cannot_be_before_anything_runs(given, complaint):
-    command = [sys.executable, "-m", "colorlib", "run", "03", "--profile", "smoke", "-p", *given]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 2 and complaint in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_the_notebook_itself_refuses_an_impossible_value(tmp_path):
-    done = execute("00_primer", tmp_path, {"precision": "fp23"})
-    assert done.returncode != 0 and "did you mean 'fp32'" in done.stderr
-
-
-TRAIN = """
-import sys
-import torch
-from torch import nn
-from colorlib import color, datasets, machine, training
-
-folder, here = sys.argv[1], machine.prepare("cpu", "fp32", "small", seed=0, threads=1)
-pictures = datasets.load("flowers", 32, count=24, seed=5).train
-net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2),
-                    nn.Conv2d(8, 2, 3, padding=1))
-adam, mean = torch.optim.Adam(net.parameters(), 1e-3), training.EMA(net)
-
-def step(batch, index):
-    grey, ab = color.to_network(batch)
-    loss = (net(grey) - ab).abs().mean()
-    adam.zero_grad()
-    loss.backward()
-    adam.step()
-    return {"l1": loss}
-
-history = training.run(
-    "killed", step, batches=training.Batches(pictures, 8, seed=1), steps=150, modules={"net": net},
-    optimizers={"adam": adam}, average={"net": mean}, machine=here, folder=folder,
-    checkpoint_seconds=0.0,
-)
-training.save_weights(folder + "/final.safetensors", mean.module, {})
-print(history.losses["l1"])
-print("resumed at", history.resumed_at, file=sys.stderr)
-"""
-
-
-def start_training(folder: Path) -> subprocess.Popen:
-    command = [sys.executable, "-c", TRAIN, str(folder)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment(), **pipes)
-
-
-def test_killed_in_the_middle_and_resumed_ends_bit_identical(tmp_path):
-    undisturbed = start_training(tmp_path / "a")
-    losses, said = undisturbed.communicate(timeout=300)
-    assert undisturbed.returncode == 0, said
-
-    victim = start_training(tmp_path / "b")
-    while not list((tmp_path / "b").glob("*.checkpoint*")) and victim.poll() is None:
-        time.sleep(0.002)
-    victim.send_signal(signal.SIGKILL)
-    victim.communicate()
-    assert victim.returncode == -signal.SIGKILL  # it was still training
-    assert not (tmp_path / "b" / "final.safetensors").exists()
-
-    resumed = start_training(tmp_path / "b")
-    losses_again, said = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, said
-    assert 0 < int(said.rsplit("resumed at", 1)[1]) < 150
-    assert losses_again == losses
-    final = [(tmp_path / run / "final.safetensors").read_bytes() for run in "ab"]
-    assert final[0] == final[1]

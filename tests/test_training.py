@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
-import pickle
 import random
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -19,94 +15,12 @@ import torch
 from fastai.vision.models.unet import DynamicUnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18
+from toy import Stub, Toy, checkpoints, network, series
 
-from colorlib import color, files, machine, training
-from colorlib.training import Batches, History, NonFiniteLoss, WeightsError
-
-
-class Stub:
-    """As much of a PictureSet as training needs."""
-
-    def __init__(self, count: int = 10, side: int = 8) -> None:
-        generator = torch.Generator().manual_seed(1)
-        shape = (count, 3, side, side)
-        self.rgb = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-
-    def __len__(self) -> int:
-        return len(self.rgb)
-
-    def spread(self, most: int) -> Stub:
-        return self
-
-    def tensor(self, indices=slice(None)) -> torch.Tensor:
-        return self.rgb[indices]
-
-
-class Toy:
-    """A network with dropout, batch norm, an average and Adam, on channels_last, and its run."""
-
-    def __init__(self, optimizer: str = "Adam", pause: float = 0.0) -> None:
-        self.machine = machine.prepare("cpu", "fp32", "small", seed=0, threads=1)
-        layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3)]
-        self.net = nn.Sequential(*layers, nn.Conv2d(4, 3, 3, padding=1))
-        self.net = self.net.to(memory_format=torch.channels_last)
-        self.average = training.EMA(self.net, decay=0.8)
-        extra = {"momentum": 0.9} if optimizer == "SGD" else {}
-        kind = getattr(torch.optim, optimizer)
-        self.optimizer = kind(self.net.parameters(), lr=1e-2, **extra)
-        self.pause = pause
-        self.fail_at: int | None = None
-        self.spoil_at: int | None = None
-        self.poison: dict[int, float] = {}
-        self.rates: list[float] = []
-        self.after: list[bytes] = []
-
-    def step(self, batch: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
-        if index == self.fail_at:
-            raise RuntimeError("power cut")
-        time.sleep(self.pause)
-        self.rates.append(self.optimizer.param_groups[0]["lr"])
-        rgb = batch.float() / 255 + 0.01 * random.random() + 0.01 * np.random.rand()
-        loss = (self.net(rgb) - rgb).abs().mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        if index == self.spoil_at:
-            self.net[0].weight.data[0] = math.nan
-        report = {"l1": loss + self.poison.get(index, 0.0)}
-        return report if index % 2 else {**report, "even": 2 * loss}
-
-    def run(self, folder: Path | None = None, steps: int = 12, **options) -> History:
-        options = {"name": "toy", "batches": Batches(Stub(), 4, seed=3), **options}
-        parts = {"modules": {"net": self.net}, "optimizers": {"adam": self.optimizer}}
-        parts["average"] = {"net": self.average}
-        machine.prepare("cpu", "fp32", "small", seed=0, threads=1)
-        history = training.run(
-            step=self.step, steps=steps, machine=self.machine, folder=folder, **parts, **options
-        )
-        self.after = self._state()
-        return history
-
-    def _state(self) -> list[bytes]:
-        """Everything that a run may change, as bytes; strides too: channels_last stays so."""
-        tensors = [*self.net.state_dict().values(), *self.average.state_dict().values()]
-        for entries in self.optimizer.state_dict()["state"].values():
-            tensors += [torch.as_tensor(entries[key]) for key in sorted(entries)]
-        content = [tensor.contiguous().numpy().tobytes() for tensor in tensors]
-        chance = [torch.rand(1).numpy().tobytes(), np.random.rand(1).tobytes()]
-        strides = [tensor.stride() for tensor in tensors]
-        return [*content, *chance, repr((random.random(), strides)).encode()]
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("toy.*.checkpoint.pth"))
-
-
-def series(history: History) -> str:
-    return repr((history.steps, sorted(history.losses.items())))  # repr: NaN equals NaN here
+from colorlib import color, machine, training
+from colorlib.training import Batches, History, NonFiniteLoss
 
 
 @settings(deadline=None, max_examples=30)
@@ -210,32 +124,6 @@ def test_validation_does_not_disturb_training(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "change", "words"),
-    [
-        (lambda file: file.write_bytes(b""), {}, "is damaged"),
-        (lambda file: file.write_bytes(b"\x80\x04rubbish"), {}, "is damaged"),
-        (lambda file: os.truncate(file, file.stat().st_size - 100), {}, "is damaged"),
-        (lambda file: training.save_weights(file, Toy().net, {}), {}, "is damaged"),
-        (Path.touch, {"steps": 8}, "is past step 8"),
-        (Path.touch, {"resume": False}, "is not wanted"),
-    ],
-)
-def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path, capfd, damage, change, words):
-    options = {"fingerprint": {"sizes": (1, 2), "path": Path("a"), 3: np.float32(0.5)}}
-    expected = Toy().run(tmp_path, **options)
-    assert Toy().run(tmp_path, **options).resumed_at == 12
-    (checkpoint,) = checkpoints(tmp_path)
-    damage(checkpoint)
-    content = checkpoint.read_bytes()
-    history = Toy().run(tmp_path, **options, **change)
-    assert history.resumed_at is None
-    assert history.losses["l1"] == expected.losses["l1"][: change.get("steps", 12)]
-    assert f"toy: the checkpoint {words}; kept as" in capfd.readouterr().err
-    (aside,) = tmp_path.glob("*.previous.pth")
-    assert aside.read_bytes() == content
-
-
-@pytest.mark.parametrize(
     "change",
     [{"fingerprint": {"data": "b"}}, {"define": "other code"}, {"optimizer": "AdamW"}, "shape"],
 )
@@ -272,26 +160,6 @@ def test_a_single_number_is_resumed_on_a_gpu(tmp_path):
         training.run("one", step, batches=None, steps=steps, folder=tmp_path, **parts)
         places.append({key: str(value.device) for key, value in adam.state[number[0]].items()})
     assert places[0] == places[1]
-
-
-def test_a_full_disk_warns_once_and_training_goes_on(tmp_path, capfd, monkeypatch):
-    toy = Toy()
-    toy.fail_at = 4
-    with pytest.raises(RuntimeError):
-        toy.run(tmp_path, checkpoint_seconds=0)
-    (checkpoint,) = checkpoints(tmp_path)
-    kept = checkpoint.read_bytes()
-
-    def full(file):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(files.os, "fsync", full)
-    capfd.readouterr()
-    history = Toy().run(tmp_path, checkpoint_seconds=0)
-    errors = capfd.readouterr().err
-    assert history.steps[-1] == 12
-    assert errors.count("No space left on device") == 1 and str(tmp_path) not in errors
-    assert list(tmp_path.iterdir()) == [checkpoint] and checkpoint.read_bytes() == kept
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -420,13 +288,6 @@ def test_in_a_notebook_one_line_is_updated(monkeypatch, capfd):
     assert shown.out == shown.err == ""
 
 
-def network() -> nn.Module:
-    first = nn.Linear(4, 4)
-    net = nn.Sequential(first, nn.BatchNorm1d(4), nn.Linear(4, 4))
-    net[2].weight = first.weight  # tied
-    return net
-
-
 @pytest.mark.parametrize("half", [False, True])
 def test_weights_come_back_in_single_precision_with_their_info(tmp_path, half):
     path, saved, loaded = tmp_path / "weights" / "unet.safetensors", network(), network()
@@ -437,62 +298,6 @@ def test_weights_come_back_in_single_precision_with_their_info(tmp_path, half):
     assert training.read_info(path) == info and loaded[0].weight.dtype == torch.float32
     for key, value in loaded.state_dict().items():
         torch.testing.assert_close(value, saved.state_dict()[key], atol=1e-3 * half, rtol=0)
-
-
-class Trap:
-    """Runs code when it is unpickled."""
-
-    def __reduce__(self):
-        return os.mkdir, (os.environ["TRAP"],)
-
-
-def cut(file: Path) -> None:
-    """Write weights and lose their end."""
-    save = torch.save if file.suffix == ".pth" else save_file
-    save({"a": torch.ones(99)}, file)
-    os.truncate(file, file.stat().st_size // 2)
-
-
-BAD_WEIGHTS = {
-    "missing.safetensors": lambda file: None,
-    "folder.safetensors": Path.mkdir,
-    "empty.safetensors": Path.touch,
-    "cut.safetensors": cut,
-    "pickled.safetensors": lambda file: file.write_bytes(pickle.dumps({"a": 1})),
-    "torch.safetensors": lambda file: torch.save(network().state_dict(), file),
-    "keys.safetensors": lambda file: training.save_weights(file, network()[:1], {}),
-    "shapes.safetensors": lambda file: training.save_weights(
-        file, nn.Sequential(nn.Linear(9, 4), *network()[1:]), {}
-    ),
-    "missing.pth": lambda file: None,
-    "cut.pth": cut,
-    "list.pth": lambda file: torch.save([1], file),
-    "trap.pth": lambda file: file.write_bytes(pickle.dumps(Trap(), 2)),
-}
-
-
-@pytest.mark.parametrize("name", BAD_WEIGHTS)
-def test_bad_weights_end_in_one_line_and_change_nothing(tmp_path, monkeypatch, name):
-    monkeypatch.setenv("TRAP", str(tmp_path / "sprung"))
-    file, net = tmp_path / name, network()
-    BAD_WEIGHTS[name](file)
-    before = net[0].weight.clone()
-    ways = [lambda: training.load_weights(file, net)]
-    if not name.startswith(("keys", "shapes")):  # those can be read, by another network
-        ways += [lambda: training.read_file(file), lambda: training.read_info(file)]
-    for read in ways:
-        with pytest.raises(WeightsError) as caught:
-            read()
-        assert str(file) in str(caught.value) and "\n" not in str(caught.value)
-    assert torch.equal(net[0].weight, before) and not (tmp_path / "sprung").exists()
-
-
-@pytest.mark.parametrize("metadata", [None, {"info": '{"row": "un'}, {"info": "[1]"}])
-def test_weights_without_whole_info_are_named(tmp_path, metadata):
-    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", metadata)
-    with pytest.raises(WeightsError, match=r"a\.safetensors: weights without our info") as caught:
-        training.read_info(tmp_path / "a.safetensors")
-    assert "\n" not in str(caught.value)
 
 
 def test_foreign_weights_are_read_and_old_ones_without_counts_of_batches_load(tmp_path):

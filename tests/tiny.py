@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+
+import pytest
+
+import colorlib
+from colorlib import files
+from colorlib.batch import stamps
+from colorlib.batch.plan import plan
 
 PARAMETERS = """
 profile: str = "laptop"  # which of the four
@@ -77,3 +85,80 @@ def leave_report(folder: Path, name: str, profile: str) -> None:
     keep(folder / "metrics.json", {**METRICS, "notebook": name, "profile": profile})
     date = "2025-01-02T03:04:05+00:00"
     keep(folder / "run.json", {"date": date, "place": str(folder), "parameters": {}})
+
+
+RECORD = f"""
+import json
+from pathlib import Path
+metrics = {json.dumps(METRICS)!r}.replace("smoke", profile)
+Path(report_dir, "metrics.json").write_text(metrics)
+run = {{"date": "2025-01-02T03:04:05+00:00", "place": report_dir}}
+run["parameters"] = {{"report_dir": report_dir}}
+Path(report_dir, "run.json").write_text(json.dumps(run))
+"""
+
+
+def use(root: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Work in a project whose colorlib has one module."""
+    patch.setenv("COLORLIB_ROOT", str(root))
+    patch.delenv("COLORLIB_DATA", raising=False)
+    patch.setattr(colorlib, "__file__", str(root / "colorlib" / "__init__.py"))
+    patch.chdir(root)
+    return root
+
+
+def printed(report: Path) -> str:
+    """Return all that a report's notebook printed."""
+    cells = json.loads((report / "notebook.ipynb").read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return "".join("".join(output.get("text", "")) for output in outputs)
+
+
+def play(each, environ):
+    """Stand in for a kernel: write what papermill and a notebook would."""
+    leave_report(each.task.partial, each.task.name, each.task.profile)
+
+
+def task_of(name="01", profile="laptop", **given):
+    return plan([name], profile, given)[0][0]
+
+
+def finish(task, **contents):
+    """Make the report of a task, of these files."""
+    stamps.recover(task)
+    stamps.prepare(task, stamps.stamp(task))
+    for name, content in {"notebook.ipynb": "{}", "index.html": "<p>", **contents}.items():
+        file = task.partial / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content)
+    stamps.seal(task)
+    stamps.publish(task)
+    return task
+
+
+def changes(task):
+    return stamps.changes(task.report, stamps.stamp(task))
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def leave(task, text, parts=None):
+    """Leave a run killed in the middle."""
+    stamps.prepare(task, parts or stamps.stamp(task))
+    for name in ("checkpoints/a.checkpoint.safetensors", "figures/old.png"):
+        file = task.partial / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+
+
+def files_of(place: Path) -> list[str]:
+    return sorted(path.name for path in place.rglob("*") if path.is_file())
+
+
+def commit(project):
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "core.hooksPath=/dev/null"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    return files.git(project, "rev-parse", "HEAD")

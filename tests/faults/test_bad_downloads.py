@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from colorlib import downloads
@@ -59,7 +62,28 @@ TINY = make_tar(
 )
 
 
+class Asked(list):
+    """What a server was asked for, and the moods of its next answers."""
+
+
 class Handler(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """Serve the file, unless this server is to be slow, silent, cut short or at fault."""
+        mood, body = self.server.moods.pop(0) if self.server.moods else "", TINY
+        if not mood:
+            return super().do_GET()
+        self.send_response(500 if mood == "fails" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for start in range(0, len(body), 1 + len(body) // 4) if mood != "fails" else ():
+            if start and mood in ("cut", "silent"):
+                time.sleep(2 * (mood == "silent"))
+                break
+            self.wfile.write(body[start : start + 1 + len(body) // 4])
+            self.wfile.flush()
+            time.sleep(0.05)
+        self.close_connection = True
+
     def log_request(self, *_: object) -> None:
         self.server.asked.append(self.command)
 
@@ -86,7 +110,8 @@ def asked(tmp_path, monkeypatch) -> Iterator[list[str]]:
     (tmp_path / "served").mkdir()
     handler = partial(Handler, directory=tmp_path / "served")
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.asked = []
+        server.asked, server.moods = Asked(), []
+        server.asked.moods = server.moods
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         publish(monkeypatch, f"http://127.0.0.1:{server.server_address[1]}/tiny.tgz")
         yield server.asked
@@ -132,6 +157,43 @@ def test_without_a_network_it_says_what_to_do(cache, asked, monkeypatch):
     text = str(error.value)
     assert f"into {cache}, or its pictures into {cache.parent / 'tiny'}" in text
     assert "put tiny.tgz, sha256:" in text and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [("fails", "500"), ("cut", "cannot fetch"), ("silent", "timed out"), ("slow", "")],
+)
+def test_a_bad_answer_is_one_line_and_the_next_try_begins_anew(
+    cache, asked, served, monkeypatch, mood, words
+):
+    get = requests.get  # with a hundredth of the patience
+    quick = lambda *a, timeout, **more: get(*a, timeout=timeout / 100, **more)  # noqa: E731
+    monkeypatch.setattr(requests, "get", quick)
+    asked.moods.append(mood)
+    if words:
+        with pytest.raises(DatasetError, match=words) as error:
+            load("tiny", 8)
+        assert "put tiny.tgz, sha256:" in str(error.value) and "\n" not in str(error.value)
+        assert left_over(cache) == []
+    assert_tiny_is_whole(cache)
+    assert len(asked) == (2 if words else 1) and left_over(cache) == ["tiny"]
+
+
+def test_what_is_unpacked_is_on_the_disk_before_it_gets_its_name(cache, served, monkeypatch):
+    synced, fsync, replace = set(), os.fsync, os.replace
+
+    def sync(handle):
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def renamed(source, target, **options):
+        found = [path for path in Path(source).rglob("*") if path.is_file()]
+        assert [path for path in found if path.stat().st_ino not in synced] == []
+        replace(source, target, **options)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", renamed)
+    assert_tiny_is_whole(cache)
 
 
 def test_what_was_placed_by_hand_is_used_and_kept_if_it_is_the_archive(cache, monkeypatch):
