@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from colorlib import color, files, machine, notebooks, pictures, training
 
-# where weights are looked for, best first; smoke trains nothing worth using
-PROFILES = ("paper", "overnight", "laptop", "local")
+PROFILES = ("paper", "overnight", "laptop", "local")  # best first; smoke trains nothing of use
+MOST_PAINTED = 4_000_000  # pixels; a larger photo is painted smaller
 MODELS = Path(__file__).parent / "models"  # small ones, for where no run has left weights yet
 
 
@@ -80,6 +80,14 @@ def colorize_picture(
     return color.to_picture(painted)
 
 
+def enlarge(painted: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """Give a photo the colours of its smaller painting: in strips, which cost little memory."""
+    ab = color.rgb_to_lab(color.as_rgb(painted[None]))[:, 1:]
+    ab = F.interpolate(ab, rgb.shape[:2], mode="bicubic")[0].permute(1, 2, 0)
+    strips = zip(np.array_split(rgb, 64), ab.tensor_split(64), strict=True)
+    return np.concatenate([color.with_lightness(b, color.lightness_of(a)) for a, b in strips])
+
+
 def choose_painter(
     name: str, reference: str, weights: str, row: str, side: int, draws: int, device: str
 ) -> Callable[..., np.ndarray]:
@@ -106,8 +114,11 @@ def choose_painter(
         model_for = _trained(notebook, name, file, here, draws)
 
     def paint(rgb: np.ndarray, **version: int) -> np.ndarray:
-        model = model_for(color.lightness_of(rgb).to(here.device))
-        return colorize_picture(notebook, model, rgb, here, **options, **version)
+        share = min(1.0, (MOST_PAINTED / rgb[..., 0].size) ** 0.5)
+        small = pictures.resize(rgb, max(1, round(min(rgb.shape[:2]) * share)), "keep")
+        model = model_for(color.lightness_of(small).to(here.device))
+        painted = colorize_picture(notebook, model, small, here, **options, **version)
+        return painted if share == 1 else enlarge(painted, rgb)
 
     return paint
 
@@ -223,10 +234,8 @@ def command(photos, name, output, draws, jpeg, overwrite, **asked):
                     raise ColorizeError(f"{file} is itself a photo to colour; take another folder")
                 colorize_file(photo, file, version, overwrite)
                 done += 1
-        except ColorizeError as error:
-            problems.append(f"{photo}: {error}")
-        except pictures.PictureError as error:
-            problems.append(str(error))
+        except (ColorizeError, pictures.PictureError) as error:
+            problems.append(f"{photo}: " * isinstance(error, ColorizeError) + str(error))
     for problem in problems:
         click.echo(f"not coloured: {files.plain(problem)}", err=True)
     click.echo(f"{done} of {done + len(problems)} coloured")

@@ -136,8 +136,7 @@ def prepare(
     torch.utils.deterministic.fill_uninitialized_memory = False  # no code here reads such memory
     torch.backends.cudnn.benchmark = chosen.type == "cuda"
     # TF32 has ten bits of a float32's 23: with it "fp32" would not be what it says
-    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
-    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     by_rule = RULES[model] if has_bfloat16(chosen) else None
     mixed = {"auto": by_rule, "fp32": None, "bf16": torch.bfloat16}[precision]
     return Machine(chosen, mixed, model == "unet", threads)

@@ -235,15 +235,11 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     """Read `name: value` lines; {} where there is no such file."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         if odd := ODD_NUMBER.search(text):  # 010 is octal, 1:30 of base 60
             raise ValueError(f"YAML reads {odd[1]} as another number")
-        keys = re.findall(r"(?m)^([^\s#'\"]+):", text)
-        if len(keys) > len({*keys}):
-            raise ValueError(f"{max(keys, key=keys.count)} stands there twice")
-        return dict(yaml.load(text, loader) or {})
+        return dict(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {})
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())
         raise ParameterError(f"{file}: must hold `name: value` lines ({why})") from None

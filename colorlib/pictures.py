@@ -18,9 +18,9 @@ READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no EPS: that 
 WRITABLE = {".png": "PNG", ".jpg": "JPEG"}
 MAX_PIXELS = 120_000_000
 MAX_BYTES, MAX_PROFILE = 1_000_000_000, 1_000_000  # of a file; of a profile, more Pillow refuses
-# Pillow refuses a file of more than twice its limit; its warning before that says nothing new.
+# Pillow refuses a file of more than twice its limit; what it warns of names no file, and is said.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class PictureError(Exception):

@@ -293,11 +293,10 @@ class _Checkpoint:
     ) -> None:
         self.name, self.modules, self.optimizers = name, modules, optimizers
         self.device, self.saved_at, self.complained = here.device, time.monotonic(), False
-        states = [module.state_dict() for module in modules.values()]
-        shapes = [[key, *value.shape] for state in states for key, value in state.items()]
+        self.shapes = _shapes([module.state_dict() for module in modules.values()])
         groups = [(type(o), g) for o in optimizers.values() for g in o.param_groups]
         kinds = [[kind.__name__, len(group["params"])] for kind, group in groups]
-        text = json.dumps([*told, here.device.type, shapes, kinds], default=_plain)
+        text = json.dumps([*told, here.device.type, self.shapes, kinds], default=_plain)
         self.stem, digest = re.sub(r"[^\w.+-]", "_", name), files.sha(text.encode())[:8]
         self.path = None if folder is None else Path(folder) / f"{self.stem}.{digest}{ENDING}"
 
@@ -335,9 +334,8 @@ class _Checkpoint:
         if resume:
             with suppress(WeightsError, LookupError, TypeError, AttributeError):
                 found = read_file(self.path)[0]
-                own = {key: module.state_dict() for key, module in self.modules.items()}
-                same = _shapes(found["modules"]) == _shapes(own)
-                state = found if same and len(found["history"]["steps"]) else {}
+                told = [found["modules"][name] for name in self.modules]
+                state = found if _shapes(told) == self.shapes and found["history"]["steps"] else {}
             why = f"is past step {steps}" if state else "is damaged"
         done = len(state["history"]["steps"]) if state else math.inf
         if done > steps:
@@ -353,8 +351,8 @@ class _Checkpoint:
         return History(**state["history"] | {"resumed_at": done})
 
 
-def _shapes(states: dict[str, dict[str, Tensor]]) -> dict[tuple[str, str], torch.Size]:
-    return {(name, key): t.shape for name, state in states.items() for key, t in state.items()}
+def _shapes(states: list[dict[str, Tensor]]) -> list[list]:
+    return [[key, *value.shape] for state in states for key, value in state.items()]
 
 
 def count_parameters(module: nn.Module) -> float:

@@ -18,12 +18,11 @@ class Commands(click.Group):
     """A group that says errors in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Turn what colorlib words itself, and the system's no, into a line and exit status 2."""
+        """Turn what colorlib words itself, or names its file, into a line and exit status 2."""
         try:
             return super().invoke(ctx)
         except Exception as error:
-            refused = isinstance(error, OSError) and error.filename  # not a broken pipe
-            if not (refused or type(error).__module__.startswith("colorlib.")):
+            if not getattr(error, "filename", type(error).__module__.startswith("colorlib.")):
                 raise
             click.echo(f"colorlib: {error}", err=True)
             ctx.exit(2)

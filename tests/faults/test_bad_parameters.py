@@ -232,7 +232,6 @@ def test_the_runner_refuses_before_it_touches_anything(name, tmp_path, monkeypat
         ("seed: 1e3", "must be int, is str"),
         ("seed: 010", "010"),
         ("seed: 1:30", "1:30"),
-        ("seed: 1\nseed: 2", "seed"),
         ("sizes: [1, 010]", "010"),
         ("parts: [no]", "must be str, is bool"),
     ],

@@ -7,6 +7,8 @@ import io
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from painting import names, photo, run, save, write_notebooks
+from painting import lightness_gap, names, photo, run, save, slope, write_notebooks
 from photos import SRGB, UNDO, distance, fill, noise, one_line, png, smooth
 from PIL import Image
 
@@ -144,7 +146,7 @@ def test_damaged_bytes_give_a_picture_or_a_line(tmp_path_factory, tally, example
     suffixes = st.sampled_from([".jpg", ".png", ".webp", ".tif", ".gif"])
     fuzz = given(data=st.data(), suffix=suffixes)(lambda **drawn: fuzzed(folder, tally, **drawn))
     folder = tmp_path_factory.mktemp("damaged")
-    settings(max_examples=examples, deadline=None)(fuzz)()
+    settings(max_examples=examples, deadline=10_000)(fuzz)()
 
 
 def fuzzed(folder, tally, data, suffix):
@@ -360,6 +362,28 @@ def test_a_folder_that_holds_nothing_to_paint(tmp_path, out, weights, place):
     (line,) = [line for line in done.stderr.splitlines() if "weights trained" not in line]
     assert line.startswith("not coloured: ") and repr(place)[1:-1] in line
     assert not out.exists()
+
+
+def test_a_large_photo_is_painted_smaller_and_keeps_its_own_lightness(
+    tmp_path, out, weights, monkeypatch
+):
+    rgb = slope(tmp_path / "a.png")
+    assert run(out / "whole", tmp_path / "a.png", weights=weights).exit_code == 0
+    monkeypatch.setattr(colorize, "MOST_PAINTED", 3000)
+    assert run(out / "large", tmp_path / "a.png", weights=weights).exit_code == 0
+    whole, large = (pictures.read_rgb(out / place / "a.png") for place in ("whole", "large"))
+    assert large.shape == rgb.shape and lightness_gap(large, rgb) < 0.6
+    assert 0 < distance(large, whole) < 2 < distance(large, rgb)
+
+
+def test_what_a_decoder_warns_of_is_no_line_of_its_own(tmp_path):
+    Image.fromarray(noise(9, 9)).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09")
+    code = f"from colorlib import pictures; pictures.read({str(tmp_path / 'a.jpg')!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    code = code.replace("; ", "; import warnings; warnings.resetwarnings(); ")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Corrupt EXIF" in done.stderr
 
 
 @pytest.mark.long

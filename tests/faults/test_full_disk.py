@@ -8,6 +8,7 @@ import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -24,24 +25,60 @@ from colorlib.pictures import PictureError
 from colorlib.record import RecordError
 
 
-def test_a_full_disk_warns_once_and_training_goes_on(tmp_path, capfd, monkeypatch):
-    toy = Toy()
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """A disk that takes files of that many bytes only: half of a larger one gets there."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def no_space() -> Iterator[None]:
+    """A disk that takes nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        patch.setattr(files.os, "fsync", MagicMock(side_effect=error))
+        yield
+
+
+full = pytest.mark.parametrize(
+    ("disk", "words"),
+    [(no_space, "No space left on device"), (lambda: room_for(4096), "File too large")],
+)
+
+
+@full
+def test_a_full_disk_warns_once_and_training_goes_on(tmp_path, capfd, disk, words):
+    toy, again, whole = Toy(), Toy(), Toy()
     toy.fail_at = 4
     with pytest.raises(RuntimeError):
         toy.run(tmp_path, checkpoint_seconds=0)
     (checkpoint,) = checkpoints(tmp_path)
     kept = checkpoint.read_bytes()
-
-    def full(file):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(files.os, "fsync", full)
     capfd.readouterr()
-    history = Toy().run(tmp_path, checkpoint_seconds=0)
+    with disk():
+        history = again.run(tmp_path, checkpoint_seconds=0)
     errors = capfd.readouterr().err
-    assert history.steps[-1] == 12
-    assert errors.count("No space left on device") == 1 and str(tmp_path) not in errors
+    assert history.steps[-1] == 12 and whole.run() and again.after == whole.after
+    assert errors.count(words) == 1 and str(tmp_path) not in errors
     assert list(tmp_path.iterdir()) == [checkpoint] and checkpoint.read_bytes() == kept
+
+
+@full
+def test_a_report_that_finds_no_room_leaves_the_one_before_it(project, disk, words):
+    assert runner.run(["01"])[0].good
+    report = project / "reports/laptop/01_good"
+    before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    with disk():
+        [failed] = runner.run(["01"], force=True)
+    assert failed.state in ("failed", "refused") and "\n" not in failed.note
+    assert ("the disk is full; free some space" if disk is no_space else words) in failed.note
+    assert before == {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    assert runner.run(["01"], force=True)[0].state == "finished"
 
 
 @pytest.mark.parametrize(
@@ -128,17 +165,6 @@ def test_data_folder_that_cannot_be_written(tmp_path, data_root, monkeypatch):
     assert np.array_equal(found.pictures, expected.pictures) and found.hash == expected.hash
 
 
-@contextlib.contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """A disk that takes files of that many bytes only: half of a larger one gets there."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def weights(place: Path, value: int) -> None:
     training.save_weights(place / "w.safetensors", nn.Linear(60, 60 + value), {})
 
@@ -174,24 +200,3 @@ def test_a_cache_that_finds_no_room_costs_a_line_and_no_picture(tmp_path, data_r
     for again in (load(folder, 30), load(folder, 30)):  # made anew, then from the cache
         assert np.array_equal(found.pictures, again.pictures)
     assert isinstance(again.pictures, np.memmap)
-
-
-def test_a_checkpoint_and_a_report_that_find_no_room(project, tmp_path, capfd):
-    toy, whole = Toy(), Toy()
-    toy.fail_at = 4
-    with pytest.raises(RuntimeError):
-        toy.run(tmp_path / "training", checkpoint_seconds=0)
-    (checkpoint,) = checkpoints(tmp_path / "training")
-    kept = checkpoint.read_bytes()
-    with room_for(4096):
-        again = Toy()
-        again.run(tmp_path / "training", checkpoint_seconds=0)
-    assert capfd.readouterr().err.count("no checkpoint (File too large)") == 1
-    assert checkpoint.read_bytes() == kept and whole.run() and again.after == whole.after
-    assert runner.run(["01"])[0].good
-    page = (project / "reports/laptop/01_good/index.html").read_bytes()
-    with room_for(4096):
-        [failed] = runner.run(["01"], force=True)
-    assert failed.state == "failed" and "File too large" in failed.note and "\n" not in failed.note
-    assert (project / "reports/laptop/01_good/index.html").read_bytes() == page
-    assert runner.run(["01"], force=True)[0].state == "finished"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import io
 import mmap
 import os
 import random
@@ -250,6 +252,7 @@ def start_training(folder: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment(), **pipes)
 
 
+@pytest.mark.long  # in fresh processes; in forked ones, below, at any moment
 def test_killed_in_the_middle_and_resumed_ends_bit_identical(tmp_path):
     undisturbed = start_training(tmp_path / "a")
     losses, said = undisturbed.communicate(timeout=300)
@@ -272,7 +275,7 @@ def test_killed_in_the_middle_and_resumed_ends_bit_identical(tmp_path):
     assert final[0] == final[1]
 
 
-CALLS = ("fsync", "replace", "rename", "unlink", "rmdir")  # all that a disk is asked for
+CALLS = ("fsync", "replace", "rename", "unlink", "rmdir")  # and opening a file to write it
 MOMENTS = [pytest.param(n, marks=pytest.mark.long if n > 2 else ()) for n in range(20)]
 
 
@@ -287,6 +290,12 @@ def calls_before_death(moment: int, work: Callable[[], object]) -> int:
             made[:4] = struct.pack("i", number + 1)
             return real(*arguments, **options)
 
+        def opened(place, mode="r", *rest, real=open, **options):
+            stream = real(place, mode, *rest, **options)
+            counted(lambda: None) if {*mode} & {*"wxa"} else None  # the file is there, and empty
+            return stream
+
+        builtins.open = io.open = opened
         for name in CALLS:
             setattr(os, name, partial(counted, getattr(os, name)))
         with contextlib.suppress(BaseException):
@@ -300,7 +309,7 @@ def calls_before_death(moment: int, work: Callable[[], object]) -> int:
 
 def seeded(number: int, count: int) -> int:
     """Return the moment of that number: in any order, none twice where there are enough."""
-    order = random.Random(1).sample(range(count), count)
+    order = random.Random(27).sample(range(count), count)
     return order[number % count]
 
 
@@ -313,7 +322,8 @@ def test_a_training_killed_at_any_moment_ends_bit_identical(tmp_path, number):
     calls_before_death(moment, lambda: Toy().run(tmp_path / "b", checkpoint_seconds=0))
     history = again.run(tmp_path / "b")
     assert series(history) == series(expected) and again.after == whole.after
-    assert (history.resumed_at or 0) >= moment // 3 - 1  # a step costs three calls, or four
+    steps = moment // 4  # a step opens, brings to the disk, renames, and tidies up
+    assert (history.resumed_at or 0) in (steps, steps + 1)
 
 
 def content(report: Path) -> dict[str, bytes]:
