@@ -11,6 +11,7 @@ import tiny
 from colorlib.batch import run as runner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [5, pytest.param(200, marks=pytest.mark.long)])
 def test_runs_in_one_process_keep_no_file_open_and_no_memory(tmp_path, monkeypatch, runs):
     root = tiny.use(tmp_path.resolve(), monkeypatch)
