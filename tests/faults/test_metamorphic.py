@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import copy
-from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
 
 from colorlib import color, notebooks
-
-
-def pyramid(paper: ModuleType) -> nn.Module:
-    return paper.Pyramid(paper.Recipe(width=4), [(15, 15), (20, 20)])
-
 
 # small; sides are multiples of 32, for padding goes to one side; of 01, a kernel with a middle
 NETWORKS = {
@@ -26,7 +20,7 @@ NETWORKS = {
     "03 resnet": lambda paper: paper.build_generator(
         paper.Recipe(generator="resnet", image_size=32)
     ),
-    "04": pyramid,
+    "04": lambda paper: paper.Pyramid(paper.Recipe(width=4), [(15, 15), (20, 20)]),
     "05": lambda paper: paper.build_model(
         paper.Recipe(width=4, noise_channels=4, sigma=0.0, image_size=32)
     ),
@@ -35,7 +29,7 @@ NETWORKS = {
 SIDELESS = ("01", "03", "03 resnet")
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=NETWORKS, scope="module")
 def painter(request):
     """A notebook and a network of it, of lively weights, in eval."""
     paper = notebooks.load(request.param.split()[0])
