@@ -124,6 +124,7 @@ def test_a_path_that_leads_nowhere_is_refused(planned, text):
         assert plan(["01"], parameters={"data": there})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -140,6 +141,7 @@ def test_the_runner_refuses_what_cannot_be_before_anything_runs(given, complaint
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_notebook_itself_refuses_an_impossible_value(tmp_path):
     done = execute("00_primer", tmp_path, {"precision": "fp23"})
     assert done.returncode != 0 and "did you mean 'fp32'" in done.stderr
