@@ -25,7 +25,7 @@ style: $(ready)
 	@$(bin)/ruff format --quiet --check .
 	@$(bin)/nbstripout --verify --keep-id $(wildcard notebooks/*.ipynb notebooks/studies/*.ipynb)
 
-test-faults: style  ## kills, full disks, bad pictures, weights, downloads, parameters: the long list, an hour or two
+test-faults: style  ## kills, full disks, bad pictures, weights, downloads, parameters: the long list, half an hour
 	@$(bin)/python -m pytest tests/faults --long --numprocesses 2 --dist loadgroup --durations 8
 
 lab: $(ready)  ## open JupyterLab on the primer, the other notebooks beside it
