@@ -70,10 +70,10 @@ def read_stamp(report: Path) -> dict[str, Any]:
 
 
 def prepare(task: Task, current: dict[str, str]) -> None:
-    """Make the partial place: empty but for the checkpoints of this very work, if it was killed."""
+    """Make the partial place: empty but for this very work's checkpoints and frames, if killed."""
     task.partial.mkdir(parents=True, exist_ok=True)
     for path in [*task.partial.rglob("*")]:
-        if path.is_file() and ".checkpoint" not in path.name:
+        if path.is_file() and not any(map(path.match, ("*.checkpoint*", "weights/frames/*/*"))):
             path.unlink()
     owner = {"notebook": task.name, "profile": task.profile}
     files.write_json(task.partial / STAMP, {**owner, "parts": current})
