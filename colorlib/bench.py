@@ -5,17 +5,20 @@ gives the variant that a line asks for, its `train(name, variant)` trains it. Th
 a study is the lesson's own way; nothing follows from a study in which that one has not learned.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from colorlib import color, evidence, figures, metrics, pairs, record
+from colorlib import color, evidence, figures, metrics, pairs
 from colorlib.datasets import PictureSet
-from colorlib.evidence import Claim, Study
+from colorlib.evidence import Claim, Study, judge  # noqa: F401  judge: for the notebooks
 from colorlib.pairs import Pair
 
 Table = Mapping[str, Mapping[str, Any]]
+HEADS = {"gain_over_grey": "gain over grey, dB", "cf_ratio": "colourfulness / truth"}
+HEADS |= {"delta_e": "CIEDE2000", "to_grey": "CIEDE2000 against grey", "error": "validation error"}
+AGAINST = ("CIEDE2000 against the first", "each seed")
 
 
 class Trained(NamedTuple):
@@ -32,6 +35,7 @@ class Bench:
     """Trains what is alike once, and keeps networks, scores and results of studies."""
 
     measure = "validation error"  # how far from the truth a training ended
+    compare = staticmethod(evidence.paired)
 
     def __init__(
         self,
@@ -44,12 +48,18 @@ class Bench:
         floors: Callable[[Any], dict[str, float]],
         scale: str,
     ) -> None:
+        self._begin(notebook, P, table, plan, train, scale)
+        self.floors, self.test, self.name = floors, pictures.test, pictures.name
+        self.mean_ab = metrics.mean_ab(pictures.train.pictures)
+
+    def _begin(
+        self, notebook: str, P: Any, table: Table, plan: Any, train: Any, scale: str
+    ) -> None:
         self.notebook, self.P, self.table, self.plan, self.train = notebook, P, table, plan, train
-        self.floors, self.scale, self.test = floors, scale, pictures.test
-        self.mean_ab, self.name = metrics.mean_ab(pictures.train.pictures), pictures.name
+        self.scale = scale
         self.networks: dict[Any, Trained] = {}
         self.found: dict[str, dict[str, list[Trained]]] = {}
-        self.scores: dict[str, metrics.Evaluation] = {}
+        self.scores: dict[str, dict[str, dict]] = {}
         self.studies: dict[str, Study | None] = {}
 
     def trained(self, name: str, changes: Any) -> list[Trained]:
@@ -90,28 +100,32 @@ class Bench:
         ends = {t: [e.histories[-1].validation[-1]["error"] for e in found[t]] for t in found}
         return ends, self.floors(next(iter(found.values()))[0].variant)
 
-    def _score(self, study: str, truth: np.ndarray) -> dict[str, dict[str, Any]]:
+    def _score(self, study: str, truth: Any) -> dict[str, dict[str, Any]]:
         """Hold every painting of a study against the first title's, and against grey."""
-        painted = {t: [each.painted for each in found] for t, found in self.found[study].items()}
-        every = {f"{t}/{i}": rgb for t, each in painted.items() for i, rgb in enumerate(each)}
-        found = metrics.evaluate(every, truth, self.mean_ab, seed=self.P.seed)
-        first, rows, self.scores[study] = next(iter(painted)), {}, found
-
-        def of(title: str, key: str) -> np.ndarray:
-            return np.array(
-                [found.per_picture[f"{title}/{i}"][key] for i in range(len(painted[title]))]
-            )
-
-        for title, each in painted.items():
-            sums = [found.rows[f"{title}/{i}"] for i in range(len(each))]
-            means = ("gain_over_grey", "cf_ratio", "delta_e")
-            row = {key: float(np.mean([s[key] for s in sums])) for key in means}
+        kept = self.scores[study] = self._scored(self.found[study], truth)
+        first, rows = next(iter(kept.values())), {}
+        for title, of in kept.items():
+            row = {key: float(np.nanmean(of[key])) for key in ("gain_over_grey", "delta_e")}
+            row["cf_ratio"] = float(np.mean(of["cf_ratio"]))
             for key in ("psnr", "delta_e"):
-                row[f"{key}_paired"] = evidence.paired(of(title, key), of(first, key))
-            grey = found.per_picture["grey_floor"]["delta_e"]
-            row["delta_e_to_grey"] = evidence.paired(of(title, "delta_e"), grey)
+                row[f"{key}_paired"] = self.compare(of[key], first[key])
+            row["delta_e_to_grey"] = self.compare(of["delta_e"], of["grey_floor"])
             rows[title] = row | {"to_grey": evidence.in_words(row["delta_e_to_grey"])}
         return rows
+
+    def _scored(self, found: Mapping[str, list[Trained]], truth: Any) -> dict[str, dict]:
+        """Return title -> score -> (trainings, pictures), NaN for pictures that are grey."""
+        every = {f"{t}/{i}": one.painted for t in found for i, one in enumerate(found[t])}
+        scores, kept = metrics.evaluate(every, truth, self.mean_ab, seed=self.P.seed), {}
+        for title, each in found.items():
+            rows = [f"{title}/{i}" for i in range(len(each))]
+            arrays = {
+                key: np.array([scores.per_picture[row][key] for row in rows])
+                for key in ("psnr", "delta_e", "gain_over_grey")
+            }
+            arrays["grey_floor"] = scores.per_picture["grey_floor"]["delta_e"]
+            kept[title] = arrays | {"cf_ratio": [scores.rows[row]["cf_ratio"] for row in rows]}
+        return kept
 
     def find(self, study: str, **how: Any) -> None:
         """Run a study if the parameters ask for it; else take its newest committed result."""
@@ -119,12 +133,23 @@ class Bench:
         self.studies[study] = evidence.find(self.notebook, study, run, self.P)
 
     def show(self, study: str, caption: str, columns: Mapping[str, str] | None = None) -> None:
-        """Show a study's table and what follows from it, or say how to get it."""
-        heads = {"error": "validation error", "to_grey": "CIEDE2000 against grey"} | (columns or {})
+        """Show a study's table and what follows from it, or say how to get it.
+
+        columns: further keys of the rows and their titles; only where a row has the key.
+        """
         found = self.studies[study]
-        evidence.show(self.notebook, study, found, caption, told_of, heads)
-        if found:
-            print("\n".join(sentences(found)))
+        if evidence.missing(self.notebook, found, caption):
+            return
+        heads, rows = HEADS | (columns or {}), []
+        for place, (title, of) in enumerate(found["variants"].items()):
+            gap = of["delta_e_paired"]
+            told = evidence.in_words(gap), ", ".join(f"{each:+.2f}" for each in gap["seeds"])
+            told = dict(zip(AGAINST, told if place else ("–", "–"), strict=True))
+            rows.append(
+                {"variant": title} | told | {h: of[key] for key, h in heads.items() if key in of}
+            )
+        figures.table(rows, f"{caption} ({told_of(found)}; {evidence.source(found)})", study)
+        print("\n".join(sentences(found)))
 
     def show_pictures(
         self, study: str, alt: str, count: int = 3, title: str = "", ends: Any = None
@@ -139,7 +164,7 @@ class Bench:
         places = [self.test.names.index(name) for name in few.names]
         columns, captions = {"grey": np.stack([*map(color.grey_of, few.pictures)])}, {}
         for variant in self.table[study]:
-            gains = self.scores[study].per_picture[f"{variant}/0"]["gain_over_grey"][places]
+            gains = self.scores[study][variant]["gain_over_grey"][0][places]
             columns[variant] = self.found[study][variant][0].painted[places]
             captions[variant] = [
                 "grey" if np.isnan(g) else f"{round(g, 1) + 0.0:+} dB" for g in gains
@@ -152,65 +177,49 @@ class Bench:
         figures.show_figure(grid, study, alt=alt, credit=few.credit_line)
 
 
+def over_pairs(ours: Any, theirs: Any) -> dict[str, Any]:
+    """Compare two (seeds, pairs): paired evidence that knows how many pairs it rests on."""
+    return evidence.paired(ours, theirs) | {"pairs": np.shape(ours)[-1]}
+
+
 class PairBench(Bench):
     """The same for pairs: a training learns every reference, and paints their targets."""
 
     measure = "mean CIEDE2000"
+    compare = staticmethod(over_pairs)
 
     def __init__(
-        self,
-        notebook: str,
-        P: Any,
-        table: Table,
-        found: Sequence[Pair],
-        plan: Any,
-        train: Any,
-        scale: str,
+        self, notebook: str, P: Any, table: Table, found: Sequence[Pair], *how: Any
     ) -> None:
-        self.notebook, self.P, self.table, self.plan, self.train = notebook, P, table, plan, train
-        self.pairs, self.scale, self.name = found, scale, f"{len(found)} pairs"
-        self.networks, self.found, self.scores, self.studies = {}, {}, {}, {}
+        self._begin(notebook, P, table, *how)
+        self.pairs, self.name = found, f"{len(found)} pairs"
 
     def run(self, study: str, more: Any = None, look: Any = None) -> Study:
         """As `Bench.run`; a painting is a list, a target each."""
         return super().run(study, [], more, look)
 
-    def _score(self, study: str, truth: Any) -> dict[str, dict[str, Any]]:
-        kept: dict[str, list] = {}
-        for title, each in self.found[study].items():
-            told = [
-                [pairs.score(p, {"it": rgb}) for p, rgb in zip(self.pairs, e.painted, strict=True)]
-                for e in each
-            ]
-            kept[title] = told
-        self.scores[study], first, rows = kept, next(iter(kept)), {}
+    def _scored(self, found: Mapping[str, list[Trained]], truth: Any) -> dict[str, dict]:
+        kept: dict[str, dict] = {}
+        for title, each in found.items():
+            told = [[pairs.score(*of) for of in self._pictures(one)] for one in each]
 
-        def of(title: str, key: str, row: str = "it") -> np.ndarray:
-            return np.array([[found[row][key] for found in told] for told in kept[title]])
+            def of(key: str, row: str = "it", told: list = told) -> np.ndarray:
+                return np.array([[scores[row][key] for scores in seed] for seed in told])
 
-        for title in kept:
-            row = {key: float(of(title, key).mean()) for key in ("gain_over_grey", "delta_e")}
-            vivid = of(title, "colourfulness").mean() / of(title, "true_colourfulness").mean()
-            row["cf_ratio"] = float(vivid)
-            for key in ("psnr", "delta_e"):
-                row[f"{key}_paired"] = over_pairs(of(title, key), of(first, key))
-            row["delta_e_to_grey"] = over_pairs(
-                of(title, "delta_e"), of(title, "delta_e", "grey_floor")
-            )
-            rows[title] = row | {"to_grey": evidence.in_words(row["delta_e_to_grey"])}
-        return rows
+            kept[title] = {key: of(key) for key in ("psnr", "delta_e", "gain_over_grey")}
+            kept[title] |= {row: of("delta_e", row) for row in ("grey_floor", "mean_ab")}
+            vivid = of("colourfulness").mean() / of("true_colourfulness").mean()
+            kept[title]["cf_ratio"] = [float(vivid)]
+        return kept
+
+    def _pictures(self, trained: Trained) -> list[tuple[Pair, dict]]:
+        return [(p, {"it": rgb}) for p, rgb in zip(self.pairs, trained.painted, strict=True)]
 
     def _ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
-        told = self.scores[study]
-        ends = {
-            t: [float(np.mean([s["it"]["delta_e"] for s in seed])) for seed in told[t]]
-            for t in found
-        }
-        first = next(iter(told.values()))[0]
-        rows = {"grey": "grey_floor", "constant": "mean_ab"}
-        return ends, {
-            k: float(np.mean([s[row]["delta_e"] for s in first])) for k, row in rows.items()
-        }
+        kept = self.scores[study]
+        ends = {title: kept[title]["delta_e"].mean(1).tolist() for title in found}
+        first, rows = next(iter(kept.values())), {"grey": "grey_floor", "constant": "mean_ab"}
+        return ends, {name: float(first[row].mean()) for name, row in rows.items()}
 
     def show_pictures(
         self, study: str, alt: str, count: int = 6, title: str = "", ends: Any = None
@@ -220,18 +229,13 @@ class PairBench(Bench):
         few, rows, captions = self.pairs[:count], {}, {}
         for variant in self.table[study]:
             rows[variant] = self.found[study][variant][0].painted[:count]
-            scores = self.scores[study][variant][0][:count]
-            captions[variant] = [f"ΔE {s['it']['delta_e']:.1f}" for s in scores]
+            errors = self.scores[study][variant]["delta_e"][0][:count]
+            captions[variant] = [f"ΔE {error:.1f}" for error in errors]
         rows = {"source": [p.reference for p in few]} | rows | {"truth": [p.target for p in few]}
         credit = pairs.credit_of(few)
         figures.show_figure(
             figures.picture_rows(rows, captions, title), study, alt=alt, credit=credit
         )
-
-
-def over_pairs(ours: Any, theirs: Any) -> dict[str, Any]:
-    """Compare two (seeds, pairs): paired evidence that knows how many pairs it rests on."""
-    return evidence.paired(ours, theirs) | {"pairs": np.shape(ours)[-1]}
 
 
 def told_of(study: Study) -> str:
@@ -252,14 +256,8 @@ def sentences(study: Study) -> list[str]:
     sides: dict[str, list[str]] = {}
     for title in [*study["errors"]][1:]:
         gap = study["variants"][title]["delta_e_paired"]
-        side = (
-            "nearer to the truth"
-            if gap["high"] < 0
-            else "farther"
-            if gap["low"] > 0
-            else "no difference shown"
-        )
-        sides.setdefault(side, []).append(title)
+        side = "nearer to the truth" if gap["high"] < 0 else "no difference shown"
+        sides.setdefault("farther" if gap["low"] > 0 else side, []).append(title)
     words = "; ".join(f"{side}: {' · '.join(titles)}" for side, titles in sides.items())
     return [*lines, f"Beside {first}, by CIEDE2000 on these test pictures: {words}."]
 
@@ -287,23 +285,3 @@ def read_claims(lines: str) -> list[Claim]:
 def _path_of(cell: str) -> tuple[str, ...]:
     study, *rest = cell.split(": ")
     return ("studies", study, "variants", *rest) if rest else ()
-
-
-def judge(
-    claims: Iterable[Claim], studies: Mapping[str, Study | None], notebook: str
-) -> list[dict]:
-    """Judge claims; a study whose first variant has not learned decides only what is counted."""
-    claims = [*claims]
-    rows = evidence.judge(claims, {"studies": studies}, notebook)
-    for claim, row in zip(claims, rows, strict=True):
-        study = studies.get(claim.path[1]) if claim.path else None
-        if study and row["verdict"] == record.NOT_RUN:  # it ran, and has no such number
-            row |= {
-                "test": claim.measured,
-                "number": "none to compare",
-                "verdict": record.INCONCLUSIVE,
-            }
-        elif study and row["trainings"] and not study["learned"]:
-            row["test"] = f"{claim.measured} (but its first variant has not learned)"
-            row["verdict"] = record.INCONCLUSIVE
-    return rows

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +30,6 @@ MANY = "CC BY, CC BY-SA, CC0 and others, see data/credits.tsv"
 EMBEDDED = {"flowers": "CC BY 2.0"} | dict.fromkeys(("scenes", "things", "old", "pairs"), MANY)
 EMBEDDED |= {"sketches": "CC BY 4.0"}
 KNOWN = (*EMBEDDED, *ARCHIVES)
-FREE_TO_SHOW = [f"{name}/*" for name in (*EMBEDDED, "flower_photos")]
 CHOICES = ("alps_hut", "apples", "carrots", "gully", "heath_pond")  # pairs to choose settings on,
 CHOICES += ("lions", "peaks", "sunflower1", "taj_mahal", "valley_haze")  # results are of others
 COLUMNS = ("names", "digests", "shapes")
@@ -92,11 +90,6 @@ class PictureSet:
         """Return at most so many pictures, evenly over the set, whose order is that of names."""
         places = np.linspace(0, len(self) - 1, min(most, len(self)))
         return self.subset(np.unique(places.round().astype(int)))
-
-    def showable(self, patterns: Sequence[str]) -> "PictureSet":
-        """Return those whose names fit a pattern; none given: those free to show, with credit."""
-        shown = [may_show(name, self.credits.get(name, ""), patterns) for name in self.names]
-        return self.subset(np.array(shown, bool))
 
     @property
     def credit_line(self) -> str:
@@ -165,12 +158,6 @@ def coin(pictures: np.ndarray, seed: int = 0, angle: float = 120.0) -> Coin:
         tails[rows] = color.to_pictures(color.lab_to_rgb(shown))
     up = np.random.default_rng(seed).integers(0, 2, len(pictures)).astype(bool)
     return Coin(heads, tails, up, np.where(up[:, None, None, None], heads, tails))
-
-
-def may_show(name: str, credit: str, patterns: Sequence[str]) -> bool:
-    """May figures show a picture? If a pattern fits; none given: if it is free to share."""
-    allowed = patterns or (FREE_TO_SHOW if credit else [])
-    return any(fnmatchcase(name, pattern) for pattern in allowed)
 
 
 def status() -> list[tuple[str, str, str]]:

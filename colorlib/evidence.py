@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from colorlib import figures, metrics, notebooks, record
+from colorlib import figures, metrics, record
 from colorlib.record import CONTRADICTED, INCONCLUSIVE, NOT_RUN, NOT_TESTABLE, SUPPORTED
 
 FEWEST_TRAININGS = 3  # one training says nothing about the luck of a training
@@ -33,7 +33,7 @@ class Claim:
     quote: str
     section: str
     measured: str  # what is compared, in words
-    path: Path = ()  # keys into {"results", "measures", "studies"}, or the beginnings of names
+    path: Path = ()  # keys into {"studies": ...}, or the beginnings of names
     side: str = "below"  # supported where the evidence lies "below" or "above" `than`
     than: float | Path = 0.0  # a number, or where it stands
     control: Path = ()  # where evidence stands that must not pass the same rule
@@ -90,8 +90,6 @@ def missing(notebook: str, study: Study | None, caption: str) -> bool:
 
 
 def _command(notebook: str) -> str:
-    if f"studies/{notebook}" in notebooks.names("studies"):
-        notebook = f"studies/{notebook}"
     return f"Run it: python -m colorlib run {notebook} --profile overnight"
 
 
@@ -99,32 +97,6 @@ def source(study: Study) -> str:
     """Write where a study was run."""
     origin = study["origin"]
     return f"{origin['profile']} run of {origin['date']}" if origin["date"] else "this run"
-
-
-def show(
-    notebook: str,
-    name: str,
-    study: Study | None,
-    caption: str,
-    about: Callable[[Study], str],
-    columns: Mapping[str, str] | None = None,
-) -> None:
-    """Show a study's table, `about` in its caption, or say how to get it.
-
-    columns: further keys of the rows and their titles; only where a row has the key.
-    """
-    if missing(notebook, study, caption):
-        return
-    heads = {"gain_over_grey": "gain over grey, dB", "cf_ratio": "colourfulness / truth"}
-    heads, rows = heads | {"delta_e": "CIEDE2000"}, []
-    for place, (title, found) in enumerate(study["variants"].items()):
-        gap, row = found["delta_e_paired"], {"variant": title}
-        row |= {head: found[key] for key, head in heads.items()}
-        row["CIEDE2000 against the first"] = in_words(gap) if place else "–"
-        row["each seed"] = ", ".join(f"{each:+.2f}" for each in gap["seeds"]) if place else "–"
-        more = (columns or {}).items()
-        rows.append(row | {head: found[key] for key, head in more if key in found})
-    figures.table(rows, caption=f"{caption} ({about(study)}; {source(study)})", name=name)
 
 
 def effect(study: Study | None, name: str) -> str:
@@ -140,13 +112,13 @@ def effect(study: Study | None, name: str) -> str:
 
 
 def judge(
-    claims: Iterable[Claim], known: Mapping[str, Any], notebook: str, scale: str = ""
+    claims: Iterable[Claim], studies: Mapping[str, Study | None], notebook: str
 ) -> list[dict[str, Any]]:
-    """Judge claims by what is known, {"results", "measures", "studies"}; return rows for a record.
+    """Judge claims by studies, as rows for a record.
 
-    scale: of the results and measures of this run.
+    A study whose first variant has not learned decides only what is counted.
     """
-    return [_judged(claim, known, notebook, scale) for claim in claims]
+    return [_judged(claim, {"studies": studies}, notebook) for claim in claims]
 
 
 def look_up(known: Mapping[str, Any], path: Path) -> Any:
@@ -159,23 +131,28 @@ def look_up(known: Mapping[str, Any], path: Path) -> Any:
     return known
 
 
-def _judged(claim: Claim, known: Mapping[str, Any], notebook: str, scale: str) -> dict[str, Any]:
-    found = look_up(known, claim.path) if claim.path else None
+def _judged(claim: Claim, known: Mapping[str, Any], notebook: str) -> dict[str, Any]:
     row = dict.fromkeys(record.CLAIM) | {"claim": claim.quote, "section": claim.section}
-    row |= {"test": claim.measured, "scale": ""}
+    row |= {"test": claim.untestable or claim.measured, "scale": ""}
     if claim.untestable:
-        return row | {"test": claim.untestable, "verdict": NOT_TESTABLE}
-    if found is None:
+        return row | {"verdict": NOT_TESTABLE}
+    study, found = look_up(known, claim.path[:2]), look_up(known, claim.path)
+    if study is None:
         return row | {"test": f"{claim.measured}. {_command(notebook)}", "verdict": NOT_RUN}
-    study = look_up(known, claim.path[:2]) if claim.path[0] == "studies" else {}
-    origin = study.get("origin")
-    return row | {
+    if found is None:  # it ran, and has no such number
+        return row | {"number": "none to compare", "verdict": INCONCLUSIVE}
+    counts, origin = found.get("exact"), study.get("origin")
+    row |= {
         "number": in_words(found, claim.unit),
         "verdict": _verdict(claim, known, found),
-        "trainings": None if found.get("exact") else found.get("pairs") or len(found["seeds"]),
-        "scale": (origin or {}).get("scale") or scale,
+        "trainings": None if counts else found.get("pairs") or len(found["seeds"]),
+        "scale": (origin or {}).get("scale", ""),
         "origin": origin,
     }
+    if not counts and not study["learned"]:
+        why = f"{claim.measured} (but its first variant has not learned)"
+        row |= {"test": why, "verdict": INCONCLUSIVE}
+    return row
 
 
 def _verdict(claim: Claim, known: Mapping[str, Any], found: Evidence) -> str:

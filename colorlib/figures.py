@@ -239,7 +239,7 @@ def picture_rows(
     """Draw a row per method, its name above it, and a column per picture; captions as in a grid."""
     bands = []
     for name, batch in rows.items():
-        side = min(190, (WIDTH - GAP) // len(batch) - GAP)
+        side = min((WIDTH - GAP) // len(batch) - GAP, 190, max(112, 900 // len(rows)))
         cells = [ImageOps.contain(_picture(np.asarray(one)), (side, side)) for one in batch]
         for place, text in enumerate((captions or {}).get(name, ())):
             cells[place] = _stacked([cells[place], _words(text, side)], gap=2)

@@ -93,6 +93,11 @@ def headings(cells: list[dict[str, Any]]) -> list[str]:
     return found[1:]
 
 
+def about(name: str) -> dict[str, Any]:
+    """Return what a notebook's own metadata says of it: "reads", "learned"."""
+    return files.read_json(path(name)).get("metadata", {}).get("colorlib", {})
+
+
 def main_row(name: str) -> str:
     """Return MAIN_ROW, the row of results a notebook is judged by; "" where it names none."""
     code = "\n".join(c["source"] for c in cells(path(name)) if c["cell_type"] == "code")

@@ -1,7 +1,7 @@
 """Pairs for methods that learn from one picture: a coloured reference, and a target to colour.
 
 How a pair is brought to a size is its notebook's own affair: `load` leaves that to the notebook's
-`make(name, reference, target, shown=..., credit=..., part=...)`, which returns a Pair.
+`make(name, reference, target, credit=..., part=...)`, which returns a Pair.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -24,7 +24,6 @@ class Pair:
     name: str
     reference: np.ndarray
     target: np.ndarray
-    shown: bool = True  # may figures show it?
     credit: str = ""
     part: str = ""  # of the embedded pairs: "choices" or "results"
 
@@ -37,7 +36,6 @@ class Pair:
 def load(
     data: str,
     wanted: Sequence[str],
-    show: Sequence[str],
     make: Callable[..., Pair],
     own: tuple[str, str] = ("", ""),
     part: str = "",
@@ -45,9 +43,8 @@ def load(
     """Return the pairs that a notebook's parameters name, and a line for each that cannot be used.
 
     data: "pairs", the embedded ones, or a folder of NAME_source.* with NAME_target.*; wanted: names
-    or beginnings of names, empty: all; show: patterns of what figures may show, empty: what is free
-    to share; own: two files that replace all others; part: of the embedded pairs only "choices",
-    those that settings are chosen on, or "results", the others.
+    or beginnings of names, empty: all; own: two files that replace all others; part: of the
+    embedded pairs only "choices", those that settings are chosen on, or "results", the others.
     """
     if all(own):
         return [make(Path(own[1]).stem, *map(pictures.read_rgb, own))], []
@@ -60,12 +57,8 @@ def load(
         if embedded and part not in ("", its_part):
             continue
         paths = [files[f"{name}_source"], files[f"{name}_target"]]
-        lines = {path.name: credits.get(path.name, "") for path in paths}
-        known = {
-            "shown": all(datasets.may_show(f"{folder.name}/{n}", lines[n], show) for n in lines),
-            "credit": "; ".join(dict.fromkeys(filter(None, lines.values()))),
-            "part": its_part if embedded else "",
-        }
+        lines = filter(None, (credits.get(path.name) for path in paths))
+        known = {"credit": "; ".join(dict.fromkeys(lines)), "part": its_part if embedded else ""}
         try:
             found.append(make(name, *map(pictures.read_rgb, paths), **known))
         except (pictures.PictureError, ParameterError) as error:

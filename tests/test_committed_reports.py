@@ -67,9 +67,9 @@ def test_readme_and_the_claims_page_show_the_reports(tmp_path):
     with tarfile.open(fileobj=io.BytesIO(git("archive", "HEAD", "reports"))) as archive:
         archive.extractall(tmp_path, filter="data")
     reports = tmp_path / "reports"
-    for name, table in results.tables(reports).items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        assert begin + table + end in content("README.md"), "run `make readme`"
+    lines = f"<!-- results -->\n{results.lines(reports)}<!-- end of results -->"
+    assert lines in content("README.md"), "run `make readme`"
+    assert results.render_results(reports).read_text("utf-8") == content("reports/results.html")
     assert results.render_claims(reports).read_text("utf-8") == content("reports/claims.html")
 
 

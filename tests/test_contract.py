@@ -17,8 +17,6 @@ from colorlib import files, notebooks
 
 BEGIN = ["In short", "Parameters", "Setup", "Data", "Model", "Objective", "Training", "Results"]
 LESSON = [*BEGIN, "What the paper claims", "Exercises", "References"]
-# a notebook that still holds its studies, until they have a notebook of their own
-WITH_STUDIES = [*BEGIN, "Ablations", "Open questions", "Takeaways", "Exercises", "References"]
 COMMON = {
     **{"profile": "str", "seed": "int", "device": "str", "precision": "str"},
     **{"report_dir": "str", "resume": "bool"},
@@ -49,15 +47,12 @@ def headings(name: str, level: str = "##") -> list[str]:
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_headings_stand_in_the_fixed_order(name):
-    assert headings(name) in (LESSON, WITH_STUDIES)
+    assert headings(name) == LESSON
     assert len(headings(name, "#")) == 1
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_lesson_can_be_read_in_an_hour(name):
-    if "studies" in notebooks.parameters(name):  # until they have a notebook of their own
-        assert sum(len(re.findall(r"^.*\S", source, re.M)) for source in cells(name)) <= 1900
-        return
     code = [len(re.findall(r"^.*\S", source, re.M)) for source in cells(name)]
     words = sum(len(source.split()) for source in cells(name, "markdown"))
     assert len(code) + len(cells(name, "markdown")) <= 110 and sum(code) <= 650

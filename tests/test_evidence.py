@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from colorlib import evidence, figures, record
+from colorlib import bench, evidence, figures, record
 from colorlib.evidence import Claim
 
 
@@ -70,8 +70,8 @@ def test_the_scale_says_pictures_and_width():
 def verdict(found, psnr=None, **more):
     path = ("studies", "a", "variants", "b", "delta_e_paired")
     row = {"delta_e_paired": found} | ({"psnr_paired": psnr} if psnr else {})
-    known = {"studies": {"a": {"variants": {"b": row}}}, "measures": more.pop("measures", {})}
-    (judged,) = evidence.judge([Claim("a", "1", "b", path, **more)], known, "nb")
+    found = {"a": {"learned": True, "variants": {"b": row}}, "measures": more.pop("measures", {})}
+    (judged,) = evidence.judge([Claim("a", "1", "b", path, **more)], found, "nb")
     return judged["verdict"]
 
 
@@ -102,36 +102,48 @@ def test_a_threshold_is_a_number_or_the_truth_s_own_value():
     assert verdict(SURE, than=-0.2) == "supported"
     assert verdict(SURE, than=-0.7) == "inconclusive"
     measures = {"truth": evidence.exact(-3)}
-    assert verdict(SURE, than=("measures", "truth"), measures=measures) == "contradicted"
-    assert verdict(SURE, than=("measures", "none"), measures=measures) == "inconclusive"
+    assert verdict(SURE, than=("studies", "measures", "truth"), measures=measures) == "contradicted"
+    assert verdict(SURE, than=("studies", "measures", "none"), measures=measures) == "inconclusive"
 
 
 def test_a_measure_counts_only_where_its_control_fails():
     measures = {"passes": SURE, "fails": UP}
-    assert verdict(SURE, control=("measures", "fails"), measures=measures) == "supported"
-    assert verdict(SURE, control=("measures", "passes"), measures=measures) == "inconclusive"
-    assert verdict(SURE, control=("measures", "none"), measures=measures) == "inconclusive"
+    assert verdict(SURE, control=("studies", "measures", "fails"), measures=measures) == "supported"
+    assert (
+        verdict(SURE, control=("studies", "measures", "passes"), measures=measures)
+        == "inconclusive"
+    )
+    assert (
+        verdict(SURE, control=("studies", "measures", "none"), measures=measures) == "inconclusive"
+    )
 
 
 def test_rows_carry_trainings_scale_and_origin():
     path = ("studies", "terms", "variants", "without L1", "delta_e_paired")
     claims = [
         Claim("L1 helps", "4.3", "without it", path, "above"),
-        Claim("it sees 70 px", "4.5", "counted", ("measures", "field"), "above", 69, unit=" px"),
+        Claim(
+            "it sees 70 px", "4.5", "counted", ("studies", "px", "field"), "above", 69, unit=" px"
+        ),
         Claim("users like it", "6", "", untestable="needs users"),
-        Claim("it is fast", "5", "seconds", ("measures", "ratio")),
+        Claim("it is fast", "5", "seconds", ("studies", "speed", "ratio")),
+        Claim("it is small", "5", "weights", ("studies", "terms", "weights")),
     ]
-    known = {"studies": {"terms": study()}, "measures": {"field": evidence.exact(70)}}
-    rows = evidence.judge(claims, known, "05_x", scale="all of the paper's training")
-    assert [tuple(row) for row in rows] == [record.CLAIM] * 4
-    borrowed, counted, untestable, missing = rows
+    counted = {"field": evidence.exact(70), "learned": False}
+    found = {"terms": study(learned=True), "px": counted, "speed": None}
+    rows = evidence.judge(claims, found, "05_x")
+    assert [tuple(row) for row in rows] == [record.CLAIM] * 5
+    borrowed, counted, untestable, missing, absent = rows
     assert borrowed["number"] == "+1.50 [+0.50, +2.50]" and borrowed["trainings"] == 2
     assert borrowed["scale"] == "half of the paper's training"
     assert borrowed["origin"]["date"] == "2026-01-02"
     assert counted["number"] == "70 px" and counted["verdict"] == "supported"
-    assert counted["scale"] == "all of the paper's training" and counted["trainings"] is None
+    assert counted["scale"] == "" and counted["trainings"] is None
     assert untestable["verdict"] == "not testable" and untestable["test"] == "needs users"
     assert missing["verdict"] == "not run yet" and "colorlib run 05_x" in missing["test"]
+    assert absent["verdict"] == "inconclusive" and absent["number"] == "none to compare"
+    (unlearned,) = evidence.judge(claims[:1], {"terms": study(learned=False)}, "05_x")
+    assert unlearned["verdict"] == "inconclusive" and "has not learned" in unlearned["test"]
 
 
 # -------------------------------------------------------------------------------------- studies
@@ -165,34 +177,32 @@ def tables(monkeypatch):
     return shown
 
 
-def test_the_table_of_a_study(tables):
-    about = lambda s: f"{s['size']} px"  # noqa: E731
-    evidence.show("nb", "losses", study(), "Terms", about, {"seconds": "s a step"})
+ENDS = {"all terms": [0.05, 0.06], "without L1, plain": [0.07, 0.08]}
+RAN = {"data": "flowers", "seeds": [0, 1], "steps": 9, "learned": True, "errors": ENDS}
+RAN |= {"floors": {"grey": 0.1, "constant": 0.09}}
+
+
+def test_the_table_of_a_study(tables, capsys):
+    own = SimpleNamespace(notebook="nb", studies={"losses": study(**RAN), "none": None})
+    bench.Bench.show(own, "losses", "Terms", {"seconds": "s a step"})
     ((rows, caption, name),) = tables
-    assert caption == "Terms (32 px; overnight run of 2026-01-02)" and name == "losses"
+    about = "flowers, 32 px, 9 steps, 2 training(s) each; overnight run of 2026-01-02"
+    assert caption == f"Terms ({about})" and name == "losses"
     assert rows[0]["each seed"] == "–" and "s a step" not in rows[0]
     assert rows[1]["CIEDE2000 against the first"] == "+1.50 [+0.50, +2.50]"
     assert rows[1]["each seed"] == "+1.25, +1.75" and rows[1]["s a step"] == 3.0
-
-
-def test_a_missing_study_says_how_to_get_it(tables, capsys):
-    evidence.show("nb", "losses", None, "Terms", str)
-    assert not tables
+    said = capsys.readouterr().out
+    assert "ends at a validation error of 0.06, below both" in said
+    assert said.endswith("farther: without L1, plain.\n")
+    bench.Bench.show(own, "none", "Terms")
+    assert len(tables) == 1
     said = capsys.readouterr().out
     assert said == "Terms: not run yet. Run it: python -m colorlib run nb --profile overnight\n"
 
 
-def test_a_missing_study_is_run_by_the_notebook_that_holds_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
-    for name in ("03_a", "04_b", "studies/03_a"):
-        tiny.write(tmp_path, name, "# Paper")
-    names = {"03_a": "studies/03_a", "studies/03_a": "studies/03_a", "04_b": "04_b"}
-    for name, holds in names.items():
-        evidence.missing(name, None, "Terms")
-        command = f"python -m colorlib run {holds} --profile overnight"
-        assert capsys.readouterr().out == f"Terms: not run yet. Run it: {command}\n"
-        (row,) = evidence.judge([Claim("it is fast", "5", "s", ("measures", "x"))], {}, name)
-        assert row["test"].endswith(f"Run it: {command}")
+def test_a_claim_that_nothing_was_run_for_says_how_to_run_it():
+    (row,) = evidence.judge([Claim("it is fast", "5", "s", ("studies", "x"))], {}, "studies/03_a")
+    assert row["test"].endswith("Run it: python -m colorlib run studies/03_a --profile overnight")
 
 
 def test_the_ledger_is_that_of_the_newest_larger_studies(tmp_path, monkeypatch, tables, capsys):

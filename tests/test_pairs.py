@@ -21,8 +21,8 @@ def make(name, reference, target, **more):
     return pairs.Pair(name, reference, target, **more)
 
 
-def load(data="pairs", wanted=(), show=(), **more):
-    return pairs.load(data, wanted, show, make, **more)
+def load(data="pairs", wanted=(), **more):
+    return pairs.load(data, wanted, make, **more)
 
 
 def names_of(found):
@@ -41,7 +41,7 @@ def test_every_embedded_pair_is_a_choice_or_a_result_with_colours_and_credits():
     known = {pair.name: pair for pair in choices + results}
     assert len(results) == 25 and len(known) == 35
     for pair in known.values():
-        assert pair.has_truth and pair.credit and pair.shown, pair.name
+        assert pair.has_truth and pair.credit, pair.name
         small = [pictures.resize(rgb, 20).astype(int) for rgb in (pair.reference, pair.target)]
         assert np.abs(small[0] - small[1]).mean() > 3, pair.name
     gully, falls = known["gully"], known["falls_nz"]  # of one author, of two
@@ -57,22 +57,19 @@ def test_a_folder_gives_pairs_by_name_and_by_beginning(tmp_path):
     assert names_of(load(folder, ["other", "gt_b"])[0]) == ["other", "gt_b"]
     everything, _ = load(folder)
     assert names_of(everything) == ["gt_a", "gt_b", "other"]
-    assert not any(pair.shown for pair in everything)  # a stranger's pictures stay out of figures
-    allowed, _ = load(folder, show=[f"{tmp_path.name}/gt_*"])
-    assert [pair.shown for pair in allowed] == [True, True, False]
-    assert np.array_equal(allowed[1].reference, scene(seed=1))  # the source
-    assert np.array_equal(allowed[1].target, scene(seed=2))
+    assert np.array_equal(everything[1].reference, scene(seed=1))  # the source
+    assert np.array_equal(everything[1].target, scene(seed=2))
 
 
-def test_a_strangers_folder_of_that_name_is_shown_only_with_credits(tmp_path):
+def test_a_strangers_folder_of_that_name_has_its_own_credits_and_no_part(tmp_path):
     (tmp_path / "pairs").mkdir()
     for name in ("dandelion", "waves"):
         write_pair(tmp_path / "pairs", name)
     lines = [f"pairs/dandelion_{half}.png\tAnn\tCC0 1.0" for half in ("source", "target")]
     (tmp_path / "credits.tsv").write_text("\n".join(["file\tauthor\tlicence", *lines]))
     (dandelion, waves), _ = load(str(tmp_path / "pairs"), part="results")
-    assert dandelion.shown and dandelion.credit == "Ann, CC0 1.0" and dandelion.part == ""
-    assert not waves.shown and pairs.credit_of([waves]) == ""
+    assert dandelion.credit == "Ann, CC0 1.0" and dandelion.part == ""
+    assert pairs.credit_of([waves]) == ""
 
 
 def test_a_bad_pair_costs_a_line_and_a_grey_target_the_truth(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tiny
 from bs4 import BeautifulSoup
 
-from colorlib import record
+from colorlib import notebooks, record
 from colorlib.batch import results
 
 OVERNIGHT = {"profile": "overnight", "date": "2025-01-02", "commit": "abc", "scale": "4 %"}
@@ -145,30 +145,41 @@ def test_a_headline_is_the_main_row_beside_the_paper(tmp_path, monkeypatch):
     assert results.headline(metrics) == "2 ways on the same pictures"
 
 
-def test_readme_s_tables_stand_between_their_marks(reports):
+def changed(reports, **results):
     metrics = json.loads((reports / "laptop/01_good/metrics.json").read_text())
-    scores = metrics["results"]
     metrics["results"] = {
-        "ours": scores["ours"],
-        "hints": {**scores["ours"], "n": 1},  # of another subset than the floors
-        "mean_ab": {**scores["mean_ab"], "gain_over_grey": -0.25},
-        "grey_floor": {**scores["grey_floor"], "gain_over_grey": 0.0},
+        row: {**metrics["results"]["ours"], **own} for row, own in results.items()
     }
     (reports / "laptop/01_good/metrics.json").write_text(json.dumps(metrics))
+    return metrics
+
+
+def test_readme_has_a_line_a_paper_of_its_largest_run(reports, monkeypatch):
+    monkeypatch.setenv("COLORLIB_ROOT", str(reports.parent))
+    tiny.write(reports.parent, "01_good", 'MAIN_ROW: str = "ours"')
+    source = notebooks.path("01_good")
+    about = json.loads(source.read_text()) | {"metadata": {"colorlib": {"learned": "That much."}}}
+    source.write_text(json.dumps(about))
+    metrics = changed(reports, ours={}, mean_ab={"delta_e": 8.0}, grey_floor={"delta_e": 12.0})
     readme = reports.parent / "README.md"
-    marks = "# A\n\n<!-- results -->\nold\n<!-- end of results -->\n\nwords é\n"
-    readme.write_text(f"{marks}<!-- claims -->\n<!-- end of claims -->\n", encoding="utf-8")
+    readme.write_text("# A\n\n<!-- results -->\nold\n<!-- end of results -->\n\nwords é\n", "utf-8")
     for _ in range(2):  # written again it stays the same
         results.write_readme(readme, reports)
-        before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->\n")
-        table, _, after = rest.partition("<!-- end of results -->\n\nwords é\n<!-- claims -->\n")
-        claims = after.partition("<!-- end of claims -->\n")
-        assert before == "# A\n\n" and claims[2] == ""
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
-    assert [row[1] for row in rows] == ["row", "---", "grey floor", "mean ab", "ours"]
-    assert {len(row) for row in rows} == {7}
-    about = f"[01_good, laptop](reports/laptop/01_good/index.html), {metrics['data']['name']}"
-    assert [row[0] for row in rows[2:]] == [about, "", ""]
-    assert rows[2][2:] == ["21.00", "0.900", "0", "0.50", "9.0"]
-    assert [row[4] for row in rows[3:]] == ["-0.25 [+0.00, +30.00]", "+1.50 [+0.00, +30.00]"]
-    assert "| [A good paper](reports/claims.html#01_good) | 2 | 1 | 2 | 1 | 0 |" in claims[0]
+        before, _, rest = readme.read_text("utf-8").partition("<!-- results -->\n")
+        table, _, after = rest.partition("<!-- end of results -->\n\nwords é\n")
+        assert before == "# A\n\n" and after == ""
+    *_, row = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    run = f"[laptop](reports/laptop/01_good/index.html), {metrics['results']['ours']['n']}"
+    assert row[0] == "[01](notebooks/01_good.ipynb)" and row[1].startswith(run)
+    assert row[2:] == ["+1.5 [+0.0, +30.0]", "9.0 (12.0, 8.0)", "That much."]
+    source.write_text(json.dumps(about | {"metadata": {}}))
+    assert "01" not in results.lines(reports), "who learned nothing has no line"
+
+
+def test_the_page_of_results_has_all_rows_of_the_floors_pictures(reports):
+    changed(reports, ours={}, hints={"n": 1}, mean_ab={}, grey_floor={})
+    page = BeautifulSoup(results.render_results(reports).read_text("utf-8"), "html.parser")
+    table = next(t for t in page.find_all("table") if "01_good, laptop" in t.caption.text)
+    rows = [[c.text for c in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+    assert [row[0] for row in rows] == ["row", "grey floor", "mean ab", "ours"]
+    assert rows[1][4] == "0" and rows[3][4] == "+1.50 [+0.00, +30.00]"

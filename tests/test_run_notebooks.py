@@ -21,7 +21,7 @@ from colorlib.batch import run as runner
 
 PAPERMILL = [sys.executable, "-m", "papermill", "--no-progress-bar"]
 SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
-DATA = ("data", "pairs", "pairs_data")  # smoke's are here, and few
+DATA = ("data", "pairs", "more_pairs", "pairs_data")  # smoke's are here, and few
 FETCHED = ("auto", "imagenet", "file", *downloads.ARCHIVES)
 
 
@@ -63,8 +63,6 @@ def reduced(name: str, profile: str) -> dict[str, Any]:
             values[key] = smoke.get(key, own[key])
         elif _is_size(value) and isinstance(value, list):  # of seeds: no more than on a laptop
             values[key] = value[: len(own[key])]
-    if name in notebooks.names("lessons") and "studies" in own:
-        values["studies"] = []  # at smoke all of them have run
     return {**own, **smoke, **values}
 
 

@@ -56,6 +56,7 @@ def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> 
         from colorlib.batch import pages, results
 
         results.render_claims(reports)
+        results.render_results(reports)
         click.echo(f"read them: {pages.render_index(reports)}")
     if not all(r.good for r in runs):
         sys.exit(1)

@@ -77,8 +77,7 @@ def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
             missing = f"{key} = {text!r}: there is no such file or folder"
             raise notebooks.ParameterError(f"{name}: {missing}")
     report = Path(os.path.abspath(chosen or files.root() / "reports" / profile / name))
-    about = files.read_json(notebooks.path(name)).get("metadata", {}).get("colorlib", {})
-    reads = tuple(map(notebooks.full_name, about.get("reads", ())))
+    reads = tuple(map(notebooks.full_name, notebooks.about(name).get("reads", ())))
     return Task(name, profile, values, report, reads)
 
 

@@ -1,4 +1,4 @@
-"""What the committed reports found: each claim's verdict, each run's headline, README's tables."""
+"""What the committed reports found: each claim's verdict, each run's scores, README's lines."""
 
 import re
 from collections import Counter
@@ -122,22 +122,41 @@ def render_claims(reports: str | Path) -> Path:
     return page
 
 
-def tables(reports: str | Path) -> dict[str, str]:
-    """Return README's Markdown tables: the lessons' results, and the verdicts counted by paper."""
-    lessons = [f for f in folders(reports, "metrics.json") if f.parent.name in SHOWN]
-    scored = {
-        f.relative_to(reports).as_posix(): files.read_json(f / "metrics.json") for f in lessons
-    }
-    return {
-        "results": fill("results.md.j2", scored=scored, floors=files.FLOORS),
-        "claims": fill("claims.md.j2", papers=collect(reports)),
-    }
+def scored(reports: str | Path) -> dict[str, dict[str, Any]]:
+    """Return the metrics of all lessons by their place: smaller profiles first, floors first."""
+    found = {}
+    for folder in folders(reports, "metrics.json"):
+        metrics = files.read_json(folder / "metrics.json")
+        if folder.parent.name in SHOWN and (rows := metrics["results"]):
+            order = [*files.FLOORS, *(row for row in rows if row not in files.FLOORS)]
+            # of the floors' own pictures: no row stands beside another subset's floor
+            whole = [row for row in order if rows[row]["n"] == rows[files.FLOORS[0]]["n"]]
+            results = {row: rows[row] for row in whole}
+            found[folder.relative_to(reports).as_posix()] = {**metrics, "results": results}
+    return found
+
+
+def render_results(reports: str | Path) -> Path:
+    """Write `reports/results.html`, every row of every lesson; return the page."""
+    page = Path(reports) / "results.html"
+    files.write_atomic(page, fill("results.html.j2", scored=scored(reports)))
+    return page
+
+
+def lines(reports: str | Path) -> str:
+    """Return README's Markdown table: a line a paper, of its largest run."""
+    best = {metrics["notebook"]: (place, metrics) for place, metrics in scored(reports).items()}
+    papers = []
+    for name, (place, metrics) in sorted(best.items()):
+        learned, row = notebooks.about(name).get("learned"), notebooks.main_row(name)
+        if learned and row in metrics["results"]:
+            papers.append({"place": place, "metrics": metrics, "row": row, "learned": learned})
+    return fill("lines.md.j2", papers=papers, floors=files.FLOORS)
 
 
 def write_readme(readme: str | Path, reports: str | Path) -> None:
-    """Put both tables between their marks in README.md."""
+    """Put the lines of results between their marks in README.md."""
     text = Path(readme).read_text(encoding="utf-8")
-    for name, table in tables(reports).items():
-        between = re.compile(f"(<!-- {name} -->\n).*(<!-- end of {name} -->)", re.DOTALL)
-        text = between.sub(lambda marks, table=table: marks[1] + table + marks[2], text)
-    files.write_atomic(readme, text)
+    between = re.compile("(<!-- results -->\n).*(<!-- end of results -->)", re.DOTALL)
+    new = between.sub(lambda marks: marks[1] + lines(reports) + marks[2], text)
+    files.write_atomic(readme, new)
