@@ -92,10 +92,8 @@ def receptive_field(module: nn.Module) -> int:
         if isinstance(layer, NOT_IN_A_STACK):
             raise ValueError(f"receptive_field: {type(layer).__name__} is not for a plain stack")
         if isinstance(layer, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)):
-            kernel, step, dilation = (  # each a number, or one for either direction
-                int(np.max(getattr(layer, name, 1)))
-                for name in ("kernel_size", "stride", "dilation")
-            )
+            shape = ("kernel_size", "stride", "dilation")  # each a number, or one for a direction
+            kernel, step, dilation = (int(np.max(getattr(layer, name, 1))) for name in shape)
             field += dilation * (kernel - 1) * stride
             stride *= step
     return field

@@ -5,13 +5,13 @@ gives the variant that a line asks for, its `train(name, variant)` trains it. Th
 a study is the lesson's own way; nothing follows from a study in which that one has not learned.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from colorlib import color, evidence, figures, metrics, pairs
-from colorlib.datasets import PictureSet
 from colorlib.evidence import Claim, Study, judge  # noqa: F401  judge: for the notebooks
 from colorlib.pairs import Pair
 
@@ -31,36 +31,28 @@ class Trained(NamedTuple):
     game: Any = None
 
 
+@dataclass(eq=False)
 class Bench:
     """Trains what is alike once, and keeps networks, scores and results of studies."""
 
+    notebook: str
+    P: Any
+    table: Table
+    pictures: Any  # a PictureSet; of a PairBench, pairs
+    plan: Callable[[Any, int], Any]
+    train: Callable[[str, Any], Trained]
+    floors: Callable[[Any], dict[str, float]]
+    scale: str
+    networks: dict[Any, Trained] = field(default_factory=dict)
+    found: dict[str, dict[str, list[Trained]]] = field(default_factory=dict)
+    scores: dict[str, dict[str, dict]] = field(default_factory=dict)
+    studies: dict[str, Study | None] = field(default_factory=dict)
     measure = "validation error"  # how far from the truth a training ended
     compare = staticmethod(evidence.paired)
 
-    def __init__(
-        self,
-        notebook: str,
-        P: Any,
-        table: Table,
-        pictures: PictureSet,
-        plan: Callable[[Any, int], Any],
-        train: Callable[[str, Any], Trained],
-        floors: Callable[[Any], dict[str, float]],
-        scale: str,
-    ) -> None:
-        self._begin(notebook, P, table, plan, train, scale)
-        self.floors, self.test, self.name = floors, pictures.test, pictures.name
-        self.mean_ab = metrics.mean_ab(pictures.train.pictures)
-
-    def _begin(
-        self, notebook: str, P: Any, table: Table, plan: Any, train: Any, scale: str
-    ) -> None:
-        self.notebook, self.P, self.table, self.plan, self.train = notebook, P, table, plan, train
-        self.scale = scale
-        self.networks: dict[Any, Trained] = {}
-        self.found: dict[str, dict[str, list[Trained]]] = {}
-        self.scores: dict[str, dict[str, dict]] = {}
-        self.studies: dict[str, Study | None] = {}
+    def __post_init__(self) -> None:
+        self.test, self.name = self.pictures.test, self.pictures.name
+        self.mean_ab = metrics.mean_ab(self.pictures.train.pictures)
 
     def trained(self, name: str, changes: Any) -> list[Trained]:
         """Return a variant's trainings, one a seed."""
@@ -152,7 +144,7 @@ class Bench:
         print("\n".join(sentences(found)))
 
     def show_pictures(
-        self, study: str, alt: str, count: int = 3, title: str = "", ends: Any = None
+        self, study: str, alt: str, count: int = 0, title: str = "", ends: Any = None
     ) -> None:
         """Show test pictures as every variant paints them; not trained here: the committed figure.
 
@@ -160,21 +152,25 @@ class Bench:
         """
         if study not in self.found:
             return figures.show_committed(self.notebook, study)
-        few, variants = self.test.spread(count), self.studies[study]["variants"]
+        drawn, credit = self._drawn(study, count, title, ends)
+        figures.show_figure(drawn, study, alt=alt, credit=credit)
+
+    def _drawn(self, study: str, count: int, title: str, ends: Any) -> tuple[Any, str]:
+        few, variants = self.test.spread(count or 3), self.studies[study]["variants"]
         places = [self.test.names.index(name) for name in few.names]
         columns, captions = {"grey": np.stack([*map(color.grey_of, few.pictures)])}, {}
         for variant in self.table[study]:
             gains = self.scores[study][variant]["gain_over_grey"][0][places]
-            columns[variant] = self.found[study][variant][0].painted[places]
-            captions[variant] = [
-                "grey" if np.isnan(g) else f"{round(g, 1) + 0.0:+} dB" for g in gains
-            ]
+            told = ("grey" if np.isnan(g) else f"{round(g, 1) + 0.0:+} dB" for g in gains)
+            columns[variant], captions[variant] = self._first(study, variant)[places], [*told]
         last = ends or {"truth": self.test.pictures}
         columns |= {head: rgb[places] for head, rgb in last.items()}
         errors = (f"{name} {variants[name]['delta_e']:.1f}" for name in self.table[study])
         title = title or f"CIEDE2000: {', '.join(errors)}"
-        grid = figures.picture_grid(columns, {} if ends else captions, title=title)
-        figures.show_figure(grid, study, alt=alt, credit=few.credit_line)
+        return figures.picture_grid(columns, {} if ends else captions, title), few.credit_line
+
+    def _first(self, study: str, variant: str) -> Any:
+        return self.found[study][variant][0].painted
 
 
 def over_pairs(ours: Any, theirs: Any) -> dict[str, Any]:
@@ -188,11 +184,12 @@ class PairBench(Bench):
     measure = "mean CIEDE2000"
     compare = staticmethod(over_pairs)
 
-    def __init__(
-        self, notebook: str, P: Any, table: Table, found: Sequence[Pair], *how: Any
-    ) -> None:
-        self._begin(notebook, P, table, *how)
-        self.pairs, self.name = found, f"{len(found)} pairs"
+    def __init__(self, *what: Any) -> None:
+        *rest, scale = what  # as a Bench, with pairs for pictures and without floors
+        super().__init__(*rest, floors=None, scale=scale)
+
+    def __post_init__(self) -> None:
+        self.pairs, self.name = self.pictures, f"{len(self.pictures)} pairs"
 
     def run(self, study: str, more: Any = None, look: Any = None) -> Study:
         """As `Bench.run`; a painting is a list, a target each."""
@@ -201,7 +198,7 @@ class PairBench(Bench):
     def _scored(self, found: Mapping[str, list[Trained]], truth: Any) -> dict[str, dict]:
         kept: dict[str, dict] = {}
         for title, each in found.items():
-            told = [[pairs.score(*of) for of in self._pictures(one)] for one in each]
+            told = [[*map(self._told, self.pairs, one.painted)] for one in each]
 
             def of(key: str, row: str = "it", told: list = told) -> np.ndarray:
                 return np.array([[scores[row][key] for scores in seed] for seed in told])
@@ -212,8 +209,8 @@ class PairBench(Bench):
             kept[title]["cf_ratio"] = [float(vivid)]
         return kept
 
-    def _pictures(self, trained: Trained) -> list[tuple[Pair, dict]]:
-        return [(p, {"it": rgb}) for p, rgb in zip(self.pairs, trained.painted, strict=True)]
+    def _told(self, pair: Pair, rgb: np.ndarray) -> pairs.Scores:
+        return pairs.score(pair, {"it": rgb})
 
     def _ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
         kept = self.scores[study]
@@ -221,21 +218,14 @@ class PairBench(Bench):
         first, rows = next(iter(kept.values())), {"grey": "grey_floor", "constant": "mean_ab"}
         return ends, {name: float(first[row].mean()) for name, row in rows.items()}
 
-    def show_pictures(
-        self, study: str, alt: str, count: int = 6, title: str = "", ends: Any = None
-    ) -> None:
-        if study not in self.found:
-            return figures.show_committed(self.notebook, study)
-        few, rows, captions = self.pairs[:count], {}, {}
+    def _drawn(self, study: str, count: int, title: str, ends: Any) -> tuple[Any, str]:
+        few, rows, captions = self.pairs[: count or 6], {}, {}
         for variant in self.table[study]:
-            rows[variant] = self.found[study][variant][0].painted[:count]
-            errors = self.scores[study][variant]["delta_e"][0][:count]
+            rows[variant] = self._first(study, variant)[: len(few)]
+            errors = self.scores[study][variant]["delta_e"][0][: len(few)]
             captions[variant] = [f"ΔE {error:.1f}" for error in errors]
         rows = {"source": [p.reference for p in few]} | rows | {"truth": [p.target for p in few]}
-        credit = pairs.credit_of(few)
-        figures.show_figure(
-            figures.picture_rows(rows, captions, title), study, alt=alt, credit=credit
-        )
+        return figures.picture_rows(rows, captions, title), pairs.credit_of(few)
 
 
 def told_of(study: Study) -> str:

@@ -172,7 +172,10 @@ def test_a_killed_run_leaves_no_kernel_and_is_continued(tmp_path, monkeypatch, e
     command = "from colorlib.batch.run import run; print(run(['01'])[0].state)"
     environ = {**os.environ, "PYTHONPATH": package}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    victim = subprocess.Popen([sys.executable, "-c", command], env=environ, **pipes)
+    # tests that a shell started in the background ignore Ctrl-C, and so would their children
+    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    command = [sys.executable, "-c", command]
+    victim = subprocess.Popen(command, env=environ, preexec_fn=heeds, **pipes)
     reports = root / "reports/laptop"
     checkpoint = plan(["01"])[0][0].partial / "checkpoints/slow.checkpoint.safetensors"
     kernel = int(wait_for(lambda: checkpoint.exists() and checkpoint.read_text()))

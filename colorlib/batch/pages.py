@@ -158,7 +158,8 @@ def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
         other = target.relative_to(sources).with_suffix("") / "index.html"
         own = profile / other  # it may not have run yet: only another profile's page is nearer
         pages = (profile.parent / each / other for each in reversed(results.SHOWN))
-        target = own if own.is_file() else next((p for p in pages if p.is_file()), own)
+        later = target if "studies" in other.parts else own  # they may never run: their source
+        target = own if own.is_file() else next((p for p in pages if p.is_file()), later)
     return Path(os.path.relpath(target, report)).as_posix() + mark + fragment
 
 
