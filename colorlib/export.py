@@ -4,6 +4,7 @@ A notebook that can be taken along defines `portable(model)`: a module, and its 
 """
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import click
@@ -32,9 +33,9 @@ def write(file: Path, module: nn.Module, given: dict[str, torch.Tensor]) -> floa
     shapes = ({2: height, 3: width}, *[None] * (len(given) - 1))
     told = {"input_names": [*given], "output_names": ["answer"], "dynamic_shapes": shapes}
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
-        module, (*given.values(),), file, dynamo=True, external_data=False, verbose=False, **told
-    )
+    told |= {"dynamo": True, "external_data": False, "verbose": False}
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch's, about itself
+        torch.onnx.export(module, (*given.values(),), file, **told)
     return max(gap(file, module, given | larger(given, *s)) for s in ((64, 96), (224, 160)))
 
 
