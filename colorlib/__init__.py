@@ -1,12 +1,11 @@
 """Thin helpers behind the notebooks. Import it first: it lets torchvision load beside any torch."""
 
-import importlib.abc
 import sys
 
 __version__ = "0.1.0"
 
 
-class _TorchvisionGuard(importlib.abc.MetaPathFinder):
+class _TorchvisionGuard:
     """Runs `machine.guard_torchvision` when torchvision is about to be imported, not before.
 
     So `import colorlib` does not wait for torch, and neither does `colorlib --help`.

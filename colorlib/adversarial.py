@@ -1,8 +1,7 @@
 """What every adversarial notebook shares: the losses of critic and generator, WGAN-GP's penalty."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +11,7 @@ from torch.nn import functional as F
 Score = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class AdversarialLoss:
+class AdversarialLoss(NamedTuple):
     """An adversarial objective, as three penalties on a critic's raw scores (no sigmoid before).
 
     real, fake: the critic's for its scores of real and of generated pictures, each of weight

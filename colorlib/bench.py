@@ -11,14 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from colorlib import color, evidence, figures, metrics, pairs
+from colorlib import color, evidence, figures, files, metrics, pairs
 from colorlib.evidence import Claim, Study, judge  # noqa: F401  judge: for the notebooks
-from colorlib.pairs import Pair
 
 Table = Mapping[str, Mapping[str, Any]]
 HEADS = {"gain_over_grey": "gain over grey, dB", "cf_ratio": "colourfulness / truth"}
 HEADS |= {"delta_e": "CIEDE2000", "to_grey": "CIEDE2000 against grey", "error": "validation error"}
-AGAINST = ("CIEDE2000 against the first", "each seed")
 
 
 class Trained(NamedTuple):
@@ -74,7 +72,7 @@ class Bench:
         trained = {title: self.trained(f"{study}, {title}", changes) for title, changes in lines}
         found = trained | {title: [Trained(rgb)] for title, rgb in (more or {}).items()}
         self.found[study], first = found, next(iter(found.values()))[0]
-        rows = self._score(study, self.test.pictures if truth is None else truth)
+        rows = self._score(study, truth)
         ends, floors = self._ends(study, trained)
         for title, errors in ends.items():
             rows[title]["error"] = float(np.mean(errors))
@@ -84,8 +82,7 @@ class Bench:
         steps = sum(len(history.steps) for history in first.histories)
         about = {"data": self.name, "size": self.P.image_size, "seeds": self.P.study_seeds}
         about |= {"steps": steps, "scale": self.scale, "errors": ends, "floors": floors}
-        about |= {"measure": self.measure}
-        return about | {"learned": learned, "variants": rows}
+        return about | {"measure": self.measure, "learned": learned, "variants": rows}
 
     def _ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
         """Return title -> how each training ended, and the floors that the first must beat."""
@@ -107,6 +104,7 @@ class Bench:
 
     def _scored(self, found: Mapping[str, list[Trained]], truth: Any) -> dict[str, dict]:
         """Return title -> score -> (trainings, pictures), NaN for pictures that are grey."""
+        truth = self.test.pictures if truth is None else truth
         every = {f"{t}/{i}": one.painted for t in found for i, one in enumerate(found[t])}
         scores, kept = metrics.evaluate(every, truth, self.mean_ab, seed=self.P.seed), {}
         for title, each in found.items():
@@ -133,13 +131,11 @@ class Bench:
         if evidence.missing(self.notebook, found, caption):
             return
         heads, rows = HEADS | (columns or {}), []
-        for place, (title, of) in enumerate(found["variants"].items()):
-            gap = of["delta_e_paired"]
-            told = evidence.in_words(gap), ", ".join(f"{each:+.2f}" for each in gap["seeds"])
-            told = dict(zip(AGAINST, told if place else ("–", "–"), strict=True))
-            rows.append(
-                {"variant": title} | told | {h: of[key] for key, h in heads.items() if key in of}
-            )
+        for title, of in found["variants"].items():
+            gap, row = of["delta_e_paired"], {"variant": title}
+            row["CIEDE2000 against the first"] = evidence.in_words(gap) if rows else "–"
+            row["each seed"] = ", ".join(f"{e:+.2f}" for e in gap["seeds"]) if rows else "–"
+            rows.append(row | {head: of[key] for key, head in heads.items() if key in of})
         figures.table(rows, f"{caption} ({told_of(found)}; {evidence.source(found)})", study)
         print("\n".join(sentences(found)))
 
@@ -162,15 +158,13 @@ class Bench:
         for variant in self.table[study]:
             gains = self.scores[study][variant]["gain_over_grey"][0][places]
             told = ("grey" if np.isnan(g) else f"{round(g, 1) + 0.0:+} dB" for g in gains)
-            columns[variant], captions[variant] = self._first(study, variant)[places], [*told]
+            columns[variant] = self.found[study][variant][0].painted[places]
+            captions[variant] = [*told]
         last = ends or {"truth": self.test.pictures}
         columns |= {head: rgb[places] for head, rgb in last.items()}
         errors = (f"{name} {variants[name]['delta_e']:.1f}" for name in self.table[study])
         title = title or f"CIEDE2000: {', '.join(errors)}"
         return figures.picture_grid(columns, {} if ends else captions, title), few.credit_line
-
-    def _first(self, study: str, variant: str) -> Any:
-        return self.found[study][variant][0].painted
 
 
 def over_pairs(ours: Any, theirs: Any) -> dict[str, Any]:
@@ -179,38 +173,30 @@ def over_pairs(ours: Any, theirs: Any) -> dict[str, Any]:
 
 
 class PairBench(Bench):
-    """The same for pairs: a training learns every reference, and paints their targets."""
+    """The same for pairs: a training learns every reference, and paints a list of their targets."""
 
     measure = "mean CIEDE2000"
     compare = staticmethod(over_pairs)
 
     def __init__(self, *what: Any) -> None:
-        *rest, scale = what  # as a Bench, with pairs for pictures and without floors
-        super().__init__(*rest, floors=None, scale=scale)
+        super().__init__(*what[:-1], None, what[-1])  # as a Bench, but without floors
 
     def __post_init__(self) -> None:
         self.pairs, self.name = self.pictures, f"{len(self.pictures)} pairs"
 
-    def run(self, study: str, more: Any = None, look: Any = None) -> Study:
-        """As `Bench.run`; a painting is a list, a target each."""
-        return super().run(study, [], more, look)
-
     def _scored(self, found: Mapping[str, list[Trained]], truth: Any) -> dict[str, dict]:
         kept: dict[str, dict] = {}
         for title, each in found.items():
-            told = [[*map(self._told, self.pairs, one.painted)] for one in each]
-
-            def of(key: str, row: str = "it", told: list = told) -> np.ndarray:
-                return np.array([[scores[row][key] for scores in seed] for seed in told])
-
-            kept[title] = {key: of(key) for key in ("psnr", "delta_e", "gain_over_grey")}
-            kept[title] |= {row: of("delta_e", row) for row in ("grey_floor", "mean_ab")}
-            vivid = of("colourfulness").mean() / of("true_colourfulness").mean()
+            both = [zip(self.pairs, one.painted, strict=True) for one in each]
+            told = [[pairs.score(pair, {"it": rgb}) for pair, rgb in seed] for seed in both]
+            rows = {
+                row: {key: np.array([[s[row][key] for s in seed] for seed in told]) for key in keys}
+                for row, keys in told[0][0].items()
+            }
+            vivid = rows["it"]["colourfulness"].mean() / rows["it"]["true_colourfulness"].mean()
+            kept[title] = rows["it"] | {floor: rows[floor]["delta_e"] for floor in files.FLOORS}
             kept[title]["cf_ratio"] = [float(vivid)]
         return kept
-
-    def _told(self, pair: Pair, rgb: np.ndarray) -> pairs.Scores:
-        return pairs.score(pair, {"it": rgb})
 
     def _ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
         kept = self.scores[study]
@@ -221,7 +207,7 @@ class PairBench(Bench):
     def _drawn(self, study: str, count: int, title: str, ends: Any) -> tuple[Any, str]:
         few, rows, captions = self.pairs[: count or 6], {}, {}
         for variant in self.table[study]:
-            rows[variant] = self._first(study, variant)[: len(few)]
+            rows[variant] = self.found[study][variant][0].painted[: len(few)]
             errors = self.scores[study][variant]["delta_e"][0][: len(few)]
             captions[variant] = [f"ΔE {error:.1f}" for error in errors]
         rows = {"source": [p.reference for p in few]} | rows | {"truth": [p.target for p in few]}
@@ -229,7 +215,6 @@ class PairBench(Bench):
 
 
 def told_of(study: Study) -> str:
-    """What a caption says of a study."""
     each = f"{study['steps']} steps, {len(study['seeds'])} training(s) each"
     return f"{study['data']}, {study['size']} px, {each}"
 
@@ -259,10 +244,8 @@ def read_claims(lines: str) -> list[Claim]:
     or section | quote | why it cannot be tested.
     """
     claims = []
-    for cells in (
-        [cell.strip() for cell in line.split(" |")] for line in lines.strip().splitlines()
-    ):
-        section, quote, compared, *rest = cells
+    for line in lines.strip().splitlines():
+        section, quote, compared, *rest = map(str.strip, line.split(" |"))
         if rest:
             path, control = _path_of(rest[0]), _path_of(rest[2])
             side, than = rest[1].split()

@@ -57,7 +57,6 @@ def fit_gamut(lab: Tensor) -> Tensor:
 
 
 def _is_inside(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Say for each colour whether sRGB holds it."""
     red, green, blue = _lab_to_linear(lightness, a, b)
     darkest, brightest = red.minimum(green).minimum(blue), red.maximum(green).maximum(blue)
     return (darkest >= -DARK_DUST) & (brightest <= 1 + BRIGHT_DUST)
@@ -157,7 +156,6 @@ def _mix(weights: tuple, channels: tuple) -> Tensor:
 
 
 def _lab_to_linear(lightness: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
-    """Convert Lab to linear RGB, one tensor per channel."""
     y = (lightness + 16) / 116
     roots = (y + a / 500, y, y - b / 200)
     xyz = [_cube(root) * white for root, white in zip(roots, WHITE, strict=True)]

@@ -219,7 +219,7 @@ def _read(
     def attempt(file: str) -> tuple | str:
         try:
             data = pictures.read_bytes(paths[file])
-            rgb, digest = pictures.decode(data, paths[file]), files.sha(data, "sha1")
+            rgb, digest = pictures.decode(data, paths[file]).rgb, files.sha(data, "sha1")
         except PictureError as error:
             return f"{name}/{file}: {error.reason}"
         group = files.sha(places[file].encode(), "sha1") if file in places else digest
@@ -263,7 +263,6 @@ def embedded() -> Path:
 
 
 def _places(name: str) -> list[Path]:
-    """Return where a set or folder may lie, the first choice first."""
     root, place = files.data_root(), Path(name).expanduser()
     if name in EMBEDDED:
         return [embedded() / name]
@@ -274,10 +273,10 @@ def _places(name: str) -> list[Path]:
 
 def find_folder(name: str) -> Path:
     """Return the folder of a set, or a folder from here or from the data folder."""
-    if name in ARCHIVES:
-        return fetch(name)
     for place in filter(Path.is_dir, _places(name)):
         return place
+    if name in ARCHIVES:
+        return fetch(name)
     here = f"no such set or folder here or in {files.data_root()}"
     raise DatasetError(f"{name}: {here}; named sets are {', '.join(KNOWN)}")
 

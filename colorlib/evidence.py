@@ -10,8 +10,7 @@ tested is **inconclusive**.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,14 +19,14 @@ from colorlib.record import CONTRADICTED, INCONCLUSIVE, NOT_RUN, NOT_TESTABLE, S
 
 FEWEST_TRAININGS = 3  # one training says nothing about the luck of a training
 FEWEST_PAIRS = 5  # where every pair is a training of its own
+RUN_IT = "Run it: python -m colorlib run {} --profile overnight"
 
 Evidence = Mapping[str, Any]  # mean, low, high and seeds (a number a training), pairs or exact
 Study = dict[str, Any]
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A sentence of a paper, where it stands, and what decides it."""
 
     quote: str
@@ -37,7 +36,6 @@ class Claim:
     side: str = "below"  # supported where the evidence lies "below" or "above" `than`
     than: float | Path = 0.0  # a number, or where it stands
     control: Path = ()  # where evidence stands that must not pass the same rule
-    unit: str = ""
     untestable: str = ""  # why it cannot be tested here
 
 
@@ -61,11 +59,10 @@ def exact(value: float) -> dict[str, Any]:
     return {"mean": float(value), "low": float(value), "high": float(value), "exact": True}
 
 
-def in_words(evidence: Evidence, unit: str = "") -> str:
-    """Write evidence with its interval."""
+def in_words(evidence: Evidence) -> str:
     if evidence.get("exact"):
-        return f"{evidence['mean']:.4g}{unit}"
-    return f"{evidence['mean']:+.2f}{unit} [{evidence['low']:+.2f}, {evidence['high']:+.2f}]"
+        return f"{evidence['mean']:.4g}"
+    return f"{evidence['mean']:+.2f} [{evidence['low']:+.2f}, {evidence['high']:+.2f}]"
 
 
 def scale(seen: float, of: float, width: float = 1.0) -> str:
@@ -85,16 +82,11 @@ def find(notebook: str, name: str, run: Callable[[], Study | None], P: Any) -> S
 def missing(notebook: str, study: Study | None, caption: str) -> bool:
     """Say how to get a study that has no result yet; True if so."""
     if study is None:
-        print(f"{caption}: {NOT_RUN}. {_command(notebook)}")
+        print(f"{caption}: {NOT_RUN}. {RUN_IT.format(notebook)}")
     return study is None
 
 
-def _command(notebook: str) -> str:
-    return f"Run it: python -m colorlib run {notebook} --profile overnight"
-
-
 def source(study: Study) -> str:
-    """Write where a study was run."""
     origin = study["origin"]
     return f"{origin['profile']} run of {origin['date']}" if origin["date"] else "this run"
 
@@ -138,12 +130,13 @@ def _judged(claim: Claim, known: Mapping[str, Any], notebook: str) -> dict[str, 
         return row | {"verdict": NOT_TESTABLE}
     study, found = look_up(known, claim.path[:2]), look_up(known, claim.path)
     if study is None:
-        return row | {"test": f"{claim.measured}. {_command(notebook)}", "verdict": NOT_RUN}
+        how = f"{claim.measured}. {RUN_IT.format(notebook)}"
+        return row | {"test": how, "verdict": NOT_RUN}
     if found is None:  # it ran, and has no such number
         return row | {"number": "none to compare", "verdict": INCONCLUSIVE}
     counts, origin = found.get("exact"), study.get("origin")
     row |= {
-        "number": in_words(found, claim.unit),
+        "number": in_words(found),
         "verdict": _verdict(claim, known, found),
         "trainings": None if counts else found.get("pairs") or len(found["seeds"]),
         "scale": (origin or {}).get("scale", ""),
@@ -159,7 +152,11 @@ def _verdict(claim: Claim, known: Mapping[str, Any], found: Evidence) -> str:
     than = look_up(known, claim.than) if isinstance(claim.than, tuple) else claim.than
     than = than["mean"] if isinstance(than, Mapping) else than
     control = look_up(known, claim.control) if claim.control else {}
-    if than is None or control is None or not _enough(found, than):
+    if than is None or control is None:
+        return INCONCLUSIVE
+    sides = {each < than for each in found.get("seeds", ())}
+    agree = len(sides) == 1 and len(found["seeds"]) >= FEWEST_TRAININGS
+    if not (agree or found.get("exact") or found.get("pairs", 0) >= FEWEST_PAIRS):
         return INCONCLUSIVE
     if control and _side(control, claim.side, than) == SUPPORTED:
         return INCONCLUSIVE
@@ -171,23 +168,13 @@ def _verdict(claim: Claim, known: Mapping[str, Any], found: Evidence) -> str:
 
 
 def _side(found: Evidence, side: str, than: float) -> str:
-    """Say on which side of a number the whole interval lies."""
     below, above = found["high"] < than, found["low"] > than
     if not (below or above):
         return INCONCLUSIVE
     return SUPPORTED if below == (side == "below") else CONTRADICTED
 
 
-def _enough(found: Evidence, than: float) -> bool:
-    """Are there enough trainings, all on one side of a number, or enough pairs?"""
-    if found.get("exact") or found.get("pairs", 0) >= FEWEST_PAIRS:
-        return True
-    below = {each < than for each in found["seeds"]}
-    return len(found["seeds"]) >= FEWEST_TRAININGS and len(below) == 1
-
-
 def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:
-    """Show judged claims as a table."""
     table = []
     for row in rows:
         cells = {key: row[key] or "–" for key in ("number", "verdict", "trainings", "scale")}

@@ -95,7 +95,6 @@ def _data_uris(pictures: list[Image.Image]) -> list[str]:
 
 
 def _save(picture: Image.Image, name: str, alt: str) -> tuple[bytes, dict[str, Any]]:
-    """Write NAME.png; return its bytes and what a page must know of it."""
     if not alt.strip():
         raise ValueError(f"figure '{name}' needs alt text: say in words what it shows")
     notes = PngInfo()
@@ -142,7 +141,6 @@ def _paper(size: tuple[int, int], picture: Image.Image | None = None) -> Image.I
 
 @cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Return matplotlib's own font, the same everywhere."""
     file = f"fonts/ttf/DejaVuSans{'-Bold' if bold else ''}.ttf"
     path, basic = Path(matplotlib.get_data_path()) / file, ImageFont.Layout.BASIC
     return ImageFont.truetype(path, size * DPI / 72, layout_engine=basic)
@@ -158,7 +156,6 @@ def _words(text: str, width: int, size: int = 10, bold: bool = False, fill=INK) 
 
 
 def _wrap(text: str, width: float, size: int, bold: bool = False) -> list[str]:
-    """Break a text into lines of at most `width` pixels, between words."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         lines.append("")

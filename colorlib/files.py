@@ -33,9 +33,8 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except BaseException:
+    finally:
         partial.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -61,20 +60,23 @@ def fill(template: str, **values: Any) -> str:
     """Fill one of our templates, of a page, a table or a slider."""
     import jinja2  # not before it is needed
 
-    loader, escape = jinja2.FileSystemLoader(TEMPLATES), jinja2.select_autoescape(["html.j2"])
-    trimmed = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    made = jinja2.Environment(loader=loader, autoescape=escape, **trimmed)
+    how = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    how |= {"autoescape": jinja2.select_autoescape(["html.j2"])}
+    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), **how)
     return made.get_template(template).render(**values)
 
 
-def git(folder: Path, *words: str) -> str:
-    """Return what git says of a folder; OSError or SubprocessError when it cannot."""
+def git(folder: Path, *words: str) -> str | None:
+    """Return what git says of a folder; None when it cannot."""
     # without optional locks two notebooks that end together do not disturb each other
     command = ["git", "--no-optional-locks", "-C", str(folder), *words]
     elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # as set while a hook runs
     environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
     options = {"capture_output": True, "timeout": 20, "check": True, "env": environment}
-    return os.fsdecode(subprocess.run(command, **options).stdout).strip()
+    try:
+        return os.fsdecode(subprocess.run(command, **options).stdout).strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def sha(what: str | Path | bytes, kind: str = "sha256") -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import psutil
 import torch
@@ -41,21 +42,16 @@ def guard_torchvision() -> bool:
     on `operator torchvision::nms does not exist`. To declare the two schemas it asks for is enough
     for models, transforms and data sets. It must come before the first import.
     """
-    if not _stand_ins and not _has_compiled_operators():
+    package = importlib.util.find_spec("torchvision")  # which is not imported by this
+    for extension in () if _stand_ins else Path(package.origin).parent.glob("_C.*"):
+        with contextlib.suppress(ImportError, OSError):
+            torch.ops.load_library(extension)
+    if not hasattr(torch.ops.torchvision, "nms"):
         library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _stand_ins.append(library)
     return bool(_stand_ins)
-
-
-def _has_compiled_operators() -> bool:
-    """Load torchvision's `_C` extension without importing torchvision; say whether that went."""
-    package = importlib.util.find_spec("torchvision")
-    for extension in Path(package.origin).parent.glob("_C.*"):
-        with contextlib.suppress(ImportError, OSError):
-            torch.ops.load_library(extension)
-    return hasattr(torch.ops.torchvision, "nms")
 
 
 @dataclass(frozen=True)
@@ -119,11 +115,10 @@ def prepare(
 ) -> Machine:
     """Seed everything, set threads and determinism, and choose device and precision by rule.
 
-    Args:
-        device: "auto" (CUDA if there is one, else the processor), "cpu", "cuda" or "cuda:1".
-        precision: "auto" (RULES; what stays in float32 may use TF32 on CUDA), "fp32" or "bf16".
-        model: "unet" (large and convolutional: channels_last) or "small".
-        threads: 0 takes COLORLIB_THREADS, else the physical cores this process may use, at most 8.
+    device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1"; precision: "auto" (RULES; what
+    stays in float32 may use TF32 on CUDA), "fp32" or "bf16"; model: "unet" (large and
+    convolutional: channels_last) or "small"; threads: 0 takes COLORLIB_THREADS, else the physical
+    cores this process may use, at most 8.
     """
     chosen = _device(device)
     if chosen.index is not None and chosen.type == "cuda":
@@ -143,14 +138,12 @@ def prepare(
     # TF32 has ten bits of a float32's 23: with it "fp32" would not be what it says
     torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    mixed = {"auto": RULES[model], "fp32": None, "bf16": torch.bfloat16}[precision]
-    if precision == "auto" and not has_bfloat16(chosen):
-        mixed = None
+    by_rule = RULES[model] if has_bfloat16(chosen) else None
+    mixed = {"auto": by_rule, "fp32": None, "bf16": torch.bfloat16}[precision]
     return Machine(chosen, mixed, model == "unet", threads)
 
 
 def _device(name: str) -> torch.device:
-    """Return the device of that name, or raise MachineError when this machine has none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
@@ -172,13 +165,8 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def physical_cores() -> int:
     """Count the physical cores this process may use, by its affinity and its container's quota."""
-    cores = [psutil.cpu_count(logical=False) or os.cpu_count() or 1]
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        cores.append(len(os.sched_getaffinity(0)))
-    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no quota
-        granted, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores.append(int(granted) // int(period))
-    return max(1, min(cores))
+    usable = joblib.cpu_count()
+    return min(psutil.cpu_count(logical=False) or usable, usable)
 
 
 def describe(device: torch.device | None = None) -> dict[str, Any]:

@@ -4,9 +4,8 @@ Pictures are uint8 RGB arrays (N, H, W, 3), memory maps too: they are read in ch
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,8 +42,7 @@ def _by_chunk(function: Callable[..., Any]) -> Callable[..., Any]:
     return chunked
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """The scores of several rows on the same pictures."""
 
     rows: dict[str, dict]  # row -> psnr, psnr_pooled, ssim, cf_ratio, delta_e, ..., n, ci95

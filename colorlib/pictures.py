@@ -1,5 +1,6 @@
 """The only place that decodes or writes an image file: a bad one becomes a clear PictureError."""
 
+import contextlib
 import glob
 import io
 import os
@@ -17,8 +18,8 @@ READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # no EPS: that 
 WRITABLE = {".png": "PNG", ".jpg": "JPEG"}
 MAX_PIXELS = 120_000_000
 MAX_BYTES, MAX_PROFILE = 1_000_000_000, 1_000_000  # of a file; of a profile, more Pillow refuses
-# One limit, ours: above it files are refused, so Pillow's earlier warning says nothing new.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Pillow refuses a file of more than twice its limit; its warning before that says nothing new.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -40,7 +41,7 @@ class Picture(NamedTuple):
 
 def read(path: str | Path) -> Picture:
     """Read a picture file, whatever its kind; of a film the first frame."""
-    return _decode(read_bytes(path), path)
+    return decode(read_bytes(path), path)
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
@@ -53,7 +54,7 @@ def read_bytes(path: str | Path) -> bytes:
     if os.path.exists(path) and not os.path.isfile(path):
         raise PictureError(path, "is a folder, a pipe or a device; name a picture file")
     try:
-        if os.path.exists(path) and os.path.getsize(path) > MAX_BYTES:
+        if os.path.getsize(path) > MAX_BYTES:
             raise PictureError(path, "is larger than a gigabyte; export it smaller")
         data = Path(path).read_bytes()
     except OSError as error:
@@ -64,18 +65,13 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
-def decode(data: bytes, path: str | Path) -> np.ndarray:
-    """Decode the bytes of a file to upright uint8 (H, W, 3), whatever its kind."""
-    return _decode(data, path).rgb
-
-
-def _decode(data: bytes, path: str | Path) -> Picture:
+def decode(data: bytes, path: str | Path) -> Picture:
+    """Decode the bytes of a file, whatever its kind."""
     try:
         image = Image.open(io.BytesIO(data), formats=READABLE)
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
         image.load()
-        image = _upright(image)
+        with contextlib.suppress(Exception):  # unreadable EXIF says nothing about fine pixels
+            image = ImageOps.exif_transpose(image)
         alpha = np.array(image.convert("RGBA"))[..., 3] if image.has_transparency_data else None
         profile = image.info.get("icc_profile") or b""
         kept = profile[16:20] == b"RGB " and len(profile) <= MAX_PROFILE  # not a CMYK or grey one
@@ -113,11 +109,10 @@ def to_jpeg(data: bytes, width: int = 480, quality: int = 55, full_colour: bool 
 
     full_colour: colour at full resolution, for figures whose subject is colour.
     """
-    image = Image.fromarray(decode(data, "picture"))
+    image = Image.fromarray(decode(data, "picture").rgb)
     image.thumbnail((width, image.height), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    subsampling = 0 if full_colour else 2
-    image.save(stream, "JPEG", quality=quality, optimize=True, subsampling=subsampling)
+    how = {"quality": quality, "optimize": True, "subsampling": 0 if full_colour else 2}
+    image.save(stream := io.BytesIO(), "JPEG", **how)
     return stream.getvalue()
 
 
@@ -127,7 +122,9 @@ def resize(rgb: np.ndarray, size: int | tuple[int, int], fit: str = "crop") -> n
     crop: scaled to cover the size, the middle kept; squash: both sides to the size, the shape
     given up; keep: scaled to cover the size, nothing cut off.
     """
-    height, width = _sides(size)
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be at least 1, not {size}")
     image = Image.fromarray(_check_rgb(rgb))
     if fit == "crop":
         return np.array(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
@@ -146,7 +143,9 @@ def find(where: str | Path) -> list[Path]:
     """Return the picture files of a file, a folder (with all below it) or a glob, sorted."""
     place = Path(os.path.expanduser(where))  # os.path raises nothing for odd or forbidden names
     if os.path.isdir(place):
-        found = sorted(path for path in place.rglob("*") if _looks_like_picture(path, place))
+        named = {p: f"/{p.relative_to(place).as_posix()}" for p in sorted(place.rglob("*"))}
+        seen = [path for path, name in named.items() if "/." not in name and not path.is_dir()]
+        found = [path for path in seen if path.suffix.lower() in SUFFIXES]
         trouble = f"holds no picture ({' '.join(SUFFIXES)})"
     else:
         names = [place] if os.path.lexists(place) else glob.glob(str(place), recursive=True)
@@ -170,18 +169,6 @@ def read_some(paths: list[Path], most: int = 12) -> dict[str, np.ndarray]:
     return found
 
 
-def _looks_like_picture(path: Path, below: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(below).parts)
-    return path.suffix.lower() in SUFFIXES and not hidden and not path.is_dir()
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # unreadable EXIF says nothing about the pixels, which are fine
-        return image
-
-
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion clips them at 255
         deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
@@ -190,13 +177,6 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode in ("F", "LAB"):
         raise ValueError(f"it has pixels of the kind {image.mode}")
     return np.array(image.convert("RGB"))
-
-
-def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise ValueError(f"size must be at least 1, not {size}")
-    return height, width
 
 
 def _check_rgb(rgb: np.ndarray) -> np.ndarray:

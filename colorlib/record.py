@@ -5,7 +5,6 @@ metrics.json repeats; times, dates and whatever else does not, stand in run.json
 
 import json
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,7 +22,6 @@ VERDICTS = ("supported", "contradicted", "inconclusive", "not testable", "not ru
 SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_TESTABLE, NOT_RUN = VERDICTS
 CLAIM = ("claim", "section", "test", "number", "verdict", "trainings", "scale", "origin")
 QUESTION = ("id", "the paper says", "we do", "why", "how much it matters")
-ORIGIN = ("profile", "date", "commit", "scale")
 COUNTS = ("name", "train", "test", "excluded_grey")
 SCHEMA = files.TEMPLATES / "metrics.yml"
 
@@ -34,7 +32,7 @@ class RecordError(Exception):
 
 def origin(profile: str, date: str = "", commit: str = "", scale: str = "") -> dict[str, str]:
     """Return where a result comes from; without a date it is this very run's."""
-    return dict(zip(ORIGIN, (profile, date, commit, scale), strict=True))
+    return {"profile": profile, "date": date, "commit": commit, "scale": scale}
 
 
 def write(
@@ -51,19 +49,14 @@ def write(
     seconds: dict[str, float],
     machine: Machine,
     weights_origin: str,
-    measures: dict[str, dict[str, Any]] | None = None,
     questions: list[dict[str, str]] | None = None,
     extra: dict[str, Any] | None = None,
 ) -> None:
     """Write metrics.json and run.json; nothing is written when something is wrong.
 
-    Args:
-        data: "name", "train", "test", "excluded_grey"; what else it holds goes to run.json.
-        results: row -> scores as `metrics.evaluate` returns them; {} if there are no test pictures.
-        claims, questions: rows of `evidence.judge` and `evidence.questions`.
-        studies: study -> what its table needs; those that another run made are left out.
-        measures: name -> evidence that no study holds.
-        extra: plain data for run.json.
+    Results are those of `metrics.evaluate`, {} without test pictures; claims and questions rows of
+    `evidence`. What `data` has beside COUNTS, and `extra`, goes to run.json; studies that another
+    run made go nowhere.
     """
     about = {"notebook": notebook, "profile": profile}
     own = {n: s for n, s in studies.items() if s and not s.get("origin", {}).get("date")}
@@ -72,7 +65,6 @@ def write(
         "data": {key: data[key] for key in COUNTS if key in data},
         "results": results,
         "paper": paper,
-        "measures": measures or {},
         "claims": claims,
         "questions": questions or [],
         "studies": {name: {"origin": origin(profile), **study} for name, study in own.items()},
@@ -109,18 +101,16 @@ def write(
 
 def read(report_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (metrics, run) of a report folder, checked."""
-    found = []
-    for path in (Path(report_dir) / "metrics.json", Path(report_dir) / "run.json"):
-        try:
-            found.append(files.read_json(path, strict=True))
-            if path.name == "metrics.json":
-                check_metrics(found[0])
-        except FileNotFoundError:
-            raise RecordError(f"{path}: no such record; run the notebook first") from None
-        except (OSError, ValueError, RecordError) as problem:
-            reason = str(problem).splitlines()[0]
-            raise RecordError(f"{path}: not a readable record ({reason}); run it again") from None
-    return found[0], found[1]
+    path = Path(report_dir) / "metrics.json"
+    try:
+        check_metrics(metrics := files.read_json(path, strict=True))
+        path = path.with_name("run.json")
+        return metrics, files.read_json(path, strict=True)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such record; run the notebook first") from None
+    except (OSError, ValueError, RecordError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise RecordError(f"{path}: not a readable record ({reason}); run it again") from None
 
 
 def newest(notebook: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -129,11 +119,10 @@ def newest(notebook: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for profile in ("overnight", "paper"):
         for folder in (lesson, f"studies/{lesson}"):
             report = files.root() / "reports" / profile / folder
-            if (report / "metrics.json").exists():
-                try:
-                    found.append(read(report))
-                except RecordError as problem:  # a bad report of another run must not stop this one
-                    warnings.warn(str(problem), stacklevel=2)
+            try:
+                found += [read(report)] if (report / "metrics.json").exists() else []
+            except RecordError as problem:  # a bad report of another run must not stop this one
+                warnings.warn(str(problem), stacklevel=2)
     yield from sorted(found, key=lambda both: str(both[1].get("date", "")), reverse=True)
 
 
@@ -174,11 +163,9 @@ def _plain(value: Any) -> Any:
 
 def _git_state(folder: Path) -> dict[str, Any]:
     """Return the commit of the project and whether it was changed since; "none" outside git."""
-    try:
-        top, commit = files.git(folder, "rev-parse", "--show-toplevel", "HEAD").splitlines()
-        if Path(top).resolve() != folder.resolve():  # somebody else's repository around us
-            return {"commit": "none", "dirty": False}
-        changed = files.git(folder, "status", "--porcelain", "--", ".", ":(exclude)reports")
-    except (OSError, subprocess.SubprocessError):
+    told = files.git(folder, "rev-parse", "--show-toplevel", "HEAD")
+    top, commit = told.splitlines() if told else ("", "none")
+    if not top or Path(top).resolve() != folder.resolve():  # somebody else's repository around us
         return {"commit": "none", "dirty": False}
-    return {"commit": commit, "dirty": bool(changed)}
+    changed = files.git(folder, "status", "--porcelain", "--", ".", ":(exclude)reports")
+    return {"commit": commit, "dirty": changed != ""}

@@ -198,16 +198,13 @@ def run(
 ) -> History:
     """Train for `steps` steps and return the history; go on where an interrupted run stopped.
 
-    Args:
-        step: `step(batch, index)`, index 0, 1, ...: optimises and returns the losses to record.
-            Whatever it changes lives in `modules` and `optimizers`; chance is the global one.
-        batches: gives `batch(index, device)`, which depends on the index only; None: no batches.
-        average: moving averages of some modules, by the modules' names.
-        folder: where the checkpoint lives; None keeps none.
-        fingerprint, define: settings, data (and `steps`, if the schedule depends on it) and the
-            hash of the code: they tell runs apart.
-        validate: `validate(steps_done)`, every so many steps and after the last one.
-        schedule: `schedule(index)`, the factor on every starting learning rate at that step.
+    `step(batch, index)`, index 0, 1, ..., optimises and returns the losses to record; whatever it
+    changes lives in `modules` and `optimizers`, chance is the global one. `batches`, if any, give
+    `batch(index, device)`, which depends on the index only. average: of some modules, by their
+    names. folder: of the checkpoint, if any. fingerprint, define: settings, data (and `steps`, if
+    the schedule depends on it) and the hash of the code: they tell runs apart. validate: by
+    `validate(steps_done)`, every so many steps and after the last. schedule: `schedule(index)` is
+    the factor on every starting learning rate.
     """
     asleep = [f"{key}.{part}" for key, m in modules.items() for part in norms_that_sleep(m)]
     if asleep:
@@ -215,8 +212,7 @@ def run(
         raise ValueError(f"{name}: {what}; call train(), or freeze their weights")
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
-    told = (fingerprint, define)  # what else must be the same for a resume
-    checkpoint = _Checkpoint(name, kept, optimizers, machine, folder, told)
+    checkpoint = _Checkpoint(name, kept, optimizers, machine, folder, (fingerprint, define))
     history, progress = checkpoint.restore(steps, resume), _Progress(name, steps)
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     reports: list[dict[str, Tensor]] = []
@@ -278,7 +274,6 @@ def _undisturbed(modules: dict[str, nn.Module], device: torch.device) -> Iterato
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:
-    """Return the states of all global generators."""
     kind, keys, *place = np.random.get_state()
     state = {"numpy": (kind, keys.tolist(), *place), "python": random.getstate()}
     if device.type == "cuda":
@@ -415,7 +410,6 @@ def _in_notebook() -> bool:
 
 
 def _say(text: str) -> None:
-    """Print a line of its own."""
     print(text, file=sys.stdout if _in_notebook() else sys.stderr, flush=True)
 
 

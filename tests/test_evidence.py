@@ -55,8 +55,8 @@ def test_one_number_a_training_becomes_evidence():
 
 
 def test_evidence_in_words():
-    assert evidence.in_words(gap(1, -0.5, 2), " dB") == "+1.00 dB [-0.50, +2.00]"
-    assert evidence.in_words(evidence.exact(70), " px") == "70 px"
+    assert evidence.in_words(gap(1, -0.5, 2)) == "+1.00 [-0.50, +2.00]"
+    assert evidence.in_words(evidence.exact(70)) == "70"
 
 
 def test_the_scale_says_pictures_and_width():
@@ -122,9 +122,7 @@ def test_rows_carry_trainings_scale_and_origin():
     path = ("studies", "terms", "variants", "without L1", "delta_e_paired")
     claims = [
         Claim("L1 helps", "4.3", "without it", path, "above"),
-        Claim(
-            "it sees 70 px", "4.5", "counted", ("studies", "px", "field"), "above", 69, unit=" px"
-        ),
+        Claim("it sees 70 px", "4.5", "counted", ("studies", "px", "field"), "above", 69),
         Claim("users like it", "6", "", untestable="needs users"),
         Claim("it is fast", "5", "seconds", ("studies", "speed", "ratio")),
         Claim("it is small", "5", "weights", ("studies", "terms", "weights")),
@@ -137,7 +135,7 @@ def test_rows_carry_trainings_scale_and_origin():
     assert borrowed["number"] == "+1.50 [+0.50, +2.50]" and borrowed["trainings"] == 2
     assert borrowed["scale"] == "half of the paper's training"
     assert borrowed["origin"]["date"] == "2026-01-02"
-    assert counted["number"] == "70 px" and counted["verdict"] == "supported"
+    assert counted["number"] == "70" and counted["verdict"] == "supported"
     assert counted["scale"] == "" and counted["trainings"] is None
     assert untestable["verdict"] == "not testable" and untestable["test"] == "needs users"
     assert missing["verdict"] == "not run yet" and "colorlib run 05_x" in missing["test"]

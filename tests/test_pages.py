@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from colorlib.batch import pages
+from colorlib.batch.plan import RunError
 
 
 def png(width: int = 3, height: int = 2) -> bytes:
@@ -115,7 +116,7 @@ def test_a_picture_without_a_file_is_carried(root):
 )
 def test_a_picture_without_alt_text_fails(root, cell, outputs):
     folder = report(root, cell, outputs=outputs)
-    with pytest.raises(pages.PageError, match="a picture under 'T' has no alt text"):
+    with pytest.raises(RunError, match="a picture under 'T' has no alt text"):
         pages.render(folder)
     assert not (folder / "index.html").exists()
 

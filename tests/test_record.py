@@ -36,7 +36,6 @@ def good() -> dict:
         "data": {"name": "flowers", "train": 80, "test": 12, "excluded_grey": 0},
         "results": rows,
         "paper": {"unet": {"psnr": 24.0}},
-        "measures": {"share": {"mean": 0.4, "low": 0.4, "high": 0.4, "exact": True}},
         "claims": [dict(CLAIM)],
         "questions": [dict.fromkeys(record.QUESTION, "words")],
         "studies": {"lab_or_rgb": {"origin": record.origin("overnight"), "rows": [1]}},
@@ -87,7 +86,7 @@ BAD = [  # where, what stands there instead, what is said
     ("claims.0.claim", " ", r"claims\[0\].claim: ' ' does not match"),
     ("claims.0.extra", 1, "'extra' was unexpected"),
     ("questions.0.why", "", r"questions\[0\].why: '' does not match"),
-    ("measures.share", {"mean": 1}, "'low' is a required"),
+    ("studies.lab_or_rgb.variants", {"a": {"psnr_paired": {"mean": 1}}}, "'low' is a required"),
     ("profile", "fast", "'fast' is not one of"),
     ("notebook", "", "notebook: '' does not match"),
     ("data.train", -1, "data.train: -1 is less than"),
@@ -118,8 +117,8 @@ def test_each_fault_is_named_beside_others(path, value, words):
     with pytest.raises(RecordError, match=words) as caught:
         record.check_metrics(metrics)
     assert "\n" not in str(caught.value)
-    metrics |= {"paper": None, "measures": None}
-    with pytest.raises(RecordError, match=r"paper: None is not.*; .*measures: None is not"):
+    metrics |= {"paper": None, "claims": None}
+    with pytest.raises(RecordError, match=r"paper: None is not.*; .*claims: None is not"):
         record.check_metrics(metrics)
 
 

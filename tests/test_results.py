@@ -109,7 +109,7 @@ def test_every_claim_is_counted_once(reports):
 
 
 def test_the_claims_page_shows_each_with_trainings_and_scale(reports):
-    page = BeautifulSoup(results.render_claims(reports).read_text(), "html.parser")
+    page = BeautifulSoup(results.render(reports)[0].read_text(), "html.parser")
     rows = [row.get_text(" ", strip=True) for row in page.find(class_="claims").find_all("tr")]
     assert rows[0] == "the paper says verdict number trainings scale what we compare where"
     bolder = "bolder IV inconclusive +1 [0, 2] 5 4 % a test laptop: supported, 1.2 overnight"
@@ -124,7 +124,7 @@ def test_the_claims_page_shows_each_with_trainings_and_scale(reports):
 
 def test_no_report_is_an_empty_page(tmp_path):
     assert results.collect(tmp_path) == []
-    assert "Every claim" in results.render_claims(tmp_path).read_text()
+    assert "Every claim" in results.render(tmp_path)[0].read_text()
 
 
 def test_a_headline_is_the_main_row_beside_the_paper(tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ def test_readme_has_a_line_a_paper_of_its_largest_run(reports, monkeypatch):
 
 def test_the_page_of_results_has_all_rows_of_the_floors_pictures(reports):
     changed(reports, ours={}, hints={"n": 1}, mean_ab={}, grey_floor={})
-    page = BeautifulSoup(results.render_results(reports).read_text("utf-8"), "html.parser")
+    page = BeautifulSoup(results.render(reports)[1].read_text("utf-8"), "html.parser")
     table = next(t for t in page.find_all("table") if "01_good, laptop" in t.caption.text)
     rows = [[c.text for c in row.find_all(["th", "td"])] for row in table.find_all("tr")]
     assert [row[0] for row in rows] == ["row", "grey floor", "mean ab", "ours"]

@@ -42,7 +42,7 @@ def site(tmp_path_factory) -> Path:
     if done.returncode:
         pytest.skip("not a git checkout")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as committed:
-        committed.extractall(folder, filter="data")
+        committed.extractall(folder)
     return folder / "reports"
 
 

@@ -28,7 +28,7 @@ def committed(tmp_path_factory) -> Path:
     if done.returncode:
         pytest.skip("not a git checkout")
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)
     return folder / "reports"
 
 

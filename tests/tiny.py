@@ -24,7 +24,6 @@ METRICS = {
     "data": {"name": "flowers", "train": 40, "test": 12, "excluded_grey": 0},
     "results": {"grey_floor": SCORES, "mean_ab": SCORES, "ours": SCORES},
     "paper": {"psnr": 24.33},
-    "measures": {},
     "claims": [
         {
             **{"claim": "bolder", "section": "4.1", "test": "chroma", "number": "1 [0, 2]"},

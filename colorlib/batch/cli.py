@@ -56,8 +56,7 @@ def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> 
     if any(r.state == "finished" and reports in r.task.report.parents for r in runs):
         from colorlib.batch import pages, results
 
-        results.render_claims(reports)
-        results.render_results(reports)
+        results.render(reports)
         click.echo(f"read them: {pages.render_index(reports)}")
     if not all(r.good for r in runs):
         sys.exit(1)
@@ -123,7 +122,6 @@ def student(output: str) -> None:
 
 
 def show(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print rows of text in columns."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

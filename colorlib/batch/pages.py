@@ -15,12 +15,9 @@ from urllib.parse import quote
 
 from colorlib import files, notebooks
 from colorlib.batch import results
+from colorlib.batch.plan import RunError
 
 NO_ALT = ("", "No description has been provided for this image")  # the words are nbconvert's
-
-
-class PageError(Exception):
-    """A report cannot become a page; one line that says what to mend."""
 
 
 def render(report: str | Path) -> Path:
@@ -33,27 +30,25 @@ def render(report: str | Path) -> Path:
     body, _ = _exporter(report).from_notebook_node(notebook)
     soup = BeautifulSoup(body, "html.parser")
     contents = _mend_headings(soup)
-    for script in soup.find_all("script"):
-        if not script.find_parent(class_="slider"):
-            script.decompose()
+    for script in soup.select("script:not(.slider script)"):
+        script.decompose()
     for image in soup.find_all("img"):
         if image.get("alt", "").strip() in NO_ALT:
             above = image.find_previous(re.compile("^h[1-6]$"))
             where = f"under '{above.get_text().rstrip('#')}'" if above else "at the top"
-            raise PageError(f"a picture {where} has no alt text; give show_figure its alt")
+            raise RunError(f"a picture {where} has no alt text; give show_figure its alt")
     about = _about(report)
-    for tag, key in (("a", "href"), ("img", "src")):
-        for element in soup.find_all(tag, attrs={key: True}):
-            element[key] = _from_report(element[key], report, about)
+    for element in soup.select("a[href], img[src]"):
+        key = "href" if element.name == "a" else "src"
+        element[key] = _from_report(element[key], report, about)
     # names, punctuation and spaces of code have no colour of their own: two fifths of the page
     main = re.sub(r'<span class="[pnw]">([^<]*)</span>', r"\1", str(soup))
-    page = results.fill("report.html.j2", main=main, contents=contents, **about)
+    page = files.fill("report.html.j2", main=main, contents=contents, **about)
     files.write_atomic(report / "index.html", page)
     return report / "index.html"
 
 
 def _about(report: Path) -> dict[str, Any]:
-    """Collect what a report's page says around its cells: title, facts and other runs."""
     metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
     name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
     profile = report.parents[name.count("/")]
@@ -71,14 +66,11 @@ def _about(report: Path) -> dict[str, Any]:
 
 
 def _exporter(report: Path) -> Any:
-    """Build nbconvert's HTML exporter with our template, markdown and pictures."""
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     class Markdown(IPythonRenderer):
-        """Markdown with MathML equations."""
-
         block_math, inline_math = staticmethod(equation), staticmethod(mathml)
 
     templates = {"template_name": "cells", "extra_template_basedirs": [str(files.TEMPLATES)]}
@@ -172,7 +164,7 @@ def render_index(reports: str | Path) -> Path:
         runs.sort(key=lambda run: "studies" in run["name"])
     counts = {paper.name: paper.counts for paper in results.collect(reports)}
     values = {"cards": sorted(cards.items()), "counts": counts, "profiles": results.SHOWN}
-    files.write_atomic(page, results.fill("index.html.j2", **values))
+    files.write_atomic(page, files.fill("index.html.j2", **values))
     return page
 
 

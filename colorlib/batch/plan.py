@@ -5,7 +5,6 @@ import graphlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +18,7 @@ class RunError(Exception):
     """What keeps one notebook from being run or published; one line."""
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One notebook to run, as plain data."""
 
     name: str
@@ -59,7 +57,14 @@ def plan(
         problems.append("one report_dir cannot hold several notebooks")
     if problems:
         raise notebooks.ParameterError("\n".join(problems))
-    return list(_groups(tasks))
+    order = graphlib.TopologicalSorter({name: task.reads for name, task in tasks.items()})
+    order.prepare()
+    groups = []  # each after the notebooks whose reports it reads
+    while order.is_active():
+        ready = order.get_ready()
+        order.done(*ready)
+        groups.append([tasks[name] for name in sorted(ready) if name in tasks])
+    return [group for group in groups if group]
 
 
 def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
@@ -79,17 +84,6 @@ def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
     report = Path(os.path.abspath(chosen or files.root() / "reports" / profile / name))
     reads = tuple(map(notebooks.full_name, notebooks.about(name).get("reads", ())))
     return Task(name, profile, values, report, reads)
-
-
-def _groups(tasks: dict[str, Task]) -> Iterator[list[Task]]:
-    """Give notebooks after those whose reports they read."""
-    order = graphlib.TopologicalSorter({name: task.reads for name, task in tasks.items()})
-    order.prepare()
-    while order.is_active():
-        ready = order.get_ready()
-        order.done(*ready)
-        if group := [tasks[name] for name in sorted(ready) if name in tasks]:
-            yield group
 
 
 def named_paths(task: Task) -> dict[str, Path]:
@@ -120,14 +114,12 @@ def _found(text: str) -> Path | None:
 
 def matches(path: Path) -> list[Path]:
     """List what a path names: itself, or what fits a glob pattern."""
-    there = os.path.exists(path)
-    return [path] if there else sorted(map(Path, glob.glob(str(path), recursive=True)))
+    found = [path] if os.path.exists(path) else glob.glob(str(path), recursive=True)
+    return sorted(map(Path, found))
 
 
 class Expectation(NamedTuple):
-    """What a run takes."""
-
-    seconds: float
+    seconds: float  # that a run takes
     source: str  # of the number
     measured: bool = True
 

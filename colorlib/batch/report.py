@@ -1,7 +1,6 @@
 """An executed notebook becomes a report: checked, small, without the machine it ran on."""
 
 import base64
-import json
 import os
 import re
 import sys
@@ -28,10 +27,9 @@ def finish(task: Task, seconds: float) -> None:
     run["wall_seconds"] = round(seconds, 1)
     run["parameters"]["report_dir"] = ""  # as in the notebook
     notebook = _neutral(files.read_json(partial / "notebook.ipynb", strict=True))
-    for name, content in (("metrics.json", metrics), ("run.json", run)):
+    whole = {"metrics.json": metrics, "run.json": run, "notebook.ipynb": notebook}
+    for name, content in whole.items():
         files.write_json(partial / name, scrub(content, places))
-    text = json.dumps(scrub(notebook, places), indent=1, ensure_ascii=False, sort_keys=True)
-    files.write_atomic(partial / "notebook.ipynb", text + "\n")
     shrink(partial)
     pages.render(partial)
 

@@ -26,15 +26,13 @@ class Claim:
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """The finding that counts."""
         return max(self.findings, key=_rank)
 
     @property
     def others(self) -> list[dict[str, Any]]:
-        """What the other profiles found that tested it."""
         best = {found["profile"]: found for found in sorted(self.findings, key=_rank)}
-        rest = (found for found in best.values() if found is not self.decisive)
-        return [found for found in rest if found["verdict"] not in UNTESTED]
+        tested = (found for found in best.values() if found["verdict"] not in UNTESTED)
+        return [found for found in tested if found is not self.decisive]
 
 
 def _rank(found: dict[str, Any]) -> tuple[bool, int, bool]:
@@ -53,7 +51,6 @@ class Paper:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Verdict -> how many claims, in the order of record.VERDICTS."""
         found = Counter(claim.decisive["verdict"] for claim in self.claims.values())
         return {verdict: found[verdict] for verdict in record.VERDICTS}
 
@@ -110,18 +107,6 @@ def headline(metrics: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
-def fill(template: str, **values: Any) -> str:
-    """Fill a template of a page or of a Markdown table, which knows the verdicts."""
-    return files.fill(template, verdicts=record.VERDICTS, **values)
-
-
-def render_claims(reports: str | Path) -> Path:
-    """Write `reports/claims.html`; return the page."""
-    page = Path(reports) / "claims.html"
-    files.write_atomic(page, fill("claims.html.j2", papers=collect(reports)))
-    return page
-
-
 def scored(reports: str | Path) -> dict[str, dict[str, Any]]:
     """Return the metrics of all lessons by their place: smaller profiles first, floors first."""
     found = {}
@@ -136,11 +121,13 @@ def scored(reports: str | Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def render_results(reports: str | Path) -> Path:
-    """Write `reports/results.html`, every row of every lesson; return the page."""
-    page = Path(reports) / "results.html"
-    files.write_atomic(page, fill("results.html.j2", scored=scored(reports)))
-    return page
+def render(reports: str | Path) -> tuple[Path, Path]:
+    """Write `claims.html` and `results.html`, every row of every lesson; return the pages."""
+    values = {"papers": collect(reports), "scored": scored(reports), "verdicts": record.VERDICTS}
+    pages = Path(reports) / "claims.html", Path(reports) / "results.html"
+    for page in pages:
+        files.write_atomic(page, files.fill(f"{page.name}.j2", **values))
+    return pages
 
 
 def lines(reports: str | Path) -> str:
@@ -151,7 +138,7 @@ def lines(reports: str | Path) -> str:
         learned, row = notebooks.about(name).get("learned"), notebooks.main_row(name)
         if learned and row in metrics["results"]:
             papers.append({"place": place, "metrics": metrics, "row": row, "learned": learned})
-    return fill("lines.md.j2", papers=papers, floors=files.FLOORS)
+    return files.fill("lines.md.j2", papers=papers, floors=files.FLOORS)
 
 
 def write_readme(readme: str | Path, reports: str | Path) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import Any
@@ -32,7 +32,6 @@ class Run:
     task: Task
     expected: Expectation
     state: str = "waiting"  # running; finished, skipped, failed, refused, interrupted, would run
-    told: str = "waiting"  # the state that `news` has told
     note: str = ""  # why it is run; then, what came of it
     seconds: float = 0.0
     began: float = 0.0
@@ -46,8 +45,14 @@ class Run:
         """True unless something is left to mend or to run."""
         return self.state in ("finished", "skipped", "would run")
 
-    def end(self, state: str, note: str = "") -> None:
-        """Say what became of it, and stop the clock."""
+    def begin(self) -> None:
+        """Start the clock, and say what it will take."""
+        self.state, self.began = "running", time.monotonic()
+        expected = f"about {files.duration(self.expected.seconds)}, {self.expected.source}"
+        _say(f"{self.task.name}: starts ({self.note}; {expected})")
+
+    def end(self, state: str, note: str) -> None:
+        """Stop the clock, and keep what became of it."""
         self.seconds = time.monotonic() - self.began if self.began else 0.0
         self.note, self.state = note, state
 
@@ -57,20 +62,8 @@ class Run:
         with contextlib.suppress(AttributeError, TypeError, OSError):  # none yet, or no longer
             os.killpg(self.client.km.provisioner.pgid, signal.SIGKILL)
 
-    def news(self) -> str:
-        """Say once that it has begun, or ended."""
-        before, self.told = self.told, self.state
-        if self.told == before:
-            return ""
-        if self.told == "running":
-            expected = f"about {files.duration(self.expected.seconds)}, {self.expected.source}"
-            return f"{self.task.name}: starts ({self.note}; {expected})"
-        return f"{self.task.name}: {self.told} {self.note}".rstrip()
-
     def progress(self) -> str:
-        """Say in one line where it is and how long it will take; "" unless it runs."""
-        if self.told != "running":
-            return ""
+        """Return a line on where it is and how long it will take."""
         words, seconds = [self.heading or "starting"], time.monotonic() - self.began
         for output in (self.cell or {}).get("outputs", [])[-1:]:  # a training's own line moves
             words.append(output.get("data", {}).get("text/plain", ""))
@@ -100,26 +93,30 @@ def run(
             continue
         beside = min(jobs, len(group))
         with ThreadPoolExecutor(beside) as pool:
-            work = {pool.submit(_guarded, each, _make, force, beside) for each in group}
+            work = {pool.submit(_guarded, each, _make, force, beside): each for each in group}
             _watch(everything, work)
     return everything
 
 
-def _watch(runs: list[Run], work: set[Any]) -> None:
+def _watch(runs: list[Run], work: dict[Future, Run]) -> None:
     """Say how it goes until all the work is done; Ctrl-C ends it, kernels included."""
     said_at = time.monotonic()
     while work:
         try:
-            work = wait(work, 0.25, FIRST_COMPLETED).not_done
+            for done in wait(work, 0.25, FIRST_COMPLETED).done:
+                ended = work.pop(done)
+                _say(f"{ended.task.name}: {ended.state} {ended.note}".rstrip())
         except KeyboardInterrupt:
             for each in runs:
                 each.stop()
-        lines = [each.news() for each in runs]
         if time.monotonic() - said_at >= EVERY:
-            lines += [each.progress() for each in runs]
-        if any(lines):
-            print("\n".join(filter(None, lines)), file=sys.stderr, flush=True)
             said_at = time.monotonic()
+            for running in (each for each in runs if each.state == "running"):
+                _say(running.progress())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _guarded(each: Run, work: Callable[..., None], *how: Any) -> None:
@@ -136,7 +133,6 @@ def _guarded(each: Run, work: Callable[..., None], *how: Any) -> None:
 
 
 def _reason(error: Exception, heading: str) -> str:
-    """Say in one line what went wrong, and how to mend it where that is known."""
     kind, text = type(error).__name__, str(error)
     if kind == "PapermillExecutionError":  # the notebook's own
         kind, text = error.ename, error.evalue
@@ -161,7 +157,6 @@ def _why(task: Task, current: dict[str, str], force: bool) -> str:
 
 
 def _foretell(each: Run, force: bool) -> None:
-    """Say what a run would do and take."""
     stamps.refuse_foreign(each.task)
     if why := _why(each.task, stamps.stamp(each.task), force):
         each.end("would run", f"{why} ({each.expected.source})")
@@ -183,7 +178,7 @@ def _make(each: Run, force: bool, beside: int) -> None:
         if not each.note:
             return each.end("skipped", "unchanged; --force runs it again")
         stamps.prepare(task, current)
-        each.began, each.state = time.monotonic(), "running"
+        each.begin()
         execute(each, environment(beside))
         report.finish(task, time.monotonic() - each.began)
         stamps.seal(task)

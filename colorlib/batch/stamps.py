@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,8 +97,7 @@ def publish(task: Task) -> None:
     for checkpoint in [*task.partial.rglob("*.checkpoint*")]:
         checkpoint.unlink()  # what was trained stands in weights/
     if task.report.exists():
-        shutil.rmtree(task.beside("old"), ignore_errors=True)
-        task.report.rename(task.beside("old"))
+        task.report.rename(task.beside("old"))  # what was there, `recover` has taken away
     task.partial.rename(task.report)
     shutil.rmtree(task.beside("old"), ignore_errors=True)
 
@@ -145,11 +143,7 @@ def refuse_foreign(task: Task) -> None:
 
 
 def is_committed(report: Path) -> bool:
-    """Say whether git keeps files of a report."""
-    try:
-        return bool(files.git(files.root(), "ls-files", "--", str(report)))
-    except (OSError, subprocess.SubprocessError):
-        return False
+    return bool(files.git(files.root(), "ls-files", "--", str(report)))
 
 
 def status() -> list[tuple[str, str, str, str]]:
@@ -175,9 +169,8 @@ def _code_state(report: Path, name: str) -> str:
         return "of code that was not committed"
     code_of = [f"notebooks/{n}.ipynb" for n in {name, Path(name).name}]  # its lesson's too
     code_of += ["colorlib", ":(exclude)colorlib/batch"]
-    try:
-        files.git(files.root(), "diff", "--quiet", "--end-of-options", commit, "--", *code_of)
-    except (OSError, subprocess.SubprocessError) as error:
-        changed = getattr(error, "returncode", None) == 1
-        return "older: code changed since its commit" if changed else "of unknown code"
-    return "current"
+    options = ("--name-only", "--end-of-options", commit)
+    changed = files.git(files.root(), "diff", *options, "--", *code_of)
+    if changed is None:
+        return "of unknown code"
+    return "older: code changed since its commit" if changed else "current"

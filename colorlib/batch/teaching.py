@@ -1,9 +1,7 @@
 """The project as a class gets it: all that is committed, but for the solutions of the exercises."""
 
-import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,26 +21,22 @@ def hand_out(folder: str | Path) -> Path:
     folder, root = Path(folder).resolve(), files.root()
     if folder.exists():
         raise TeachingError(f"{folder} is there already: remove it, or name another with -o")
-    try:
-        names = files.git(root, "ls-files", "-z").split("\0")
-    except (OSError, subprocess.SubprocessError):
-        raise TeachingError(f"{root} is no git checkout: git knows what belongs to it") from None
-    for name in names:
-        if name and not name.startswith(LEFT_OUT) and (root / name).is_file():
-            _copy(root / name, folder / name, answers=name.startswith("notebooks/"))
+    names = files.git(root, "ls-files", "-z")
+    if names is None:
+        raise TeachingError(f"{root} is no git checkout: git knows what belongs to it")
+    for name in names.split("\0"):
+        file, target = root / name, folder / name
+        if name.startswith(LEFT_OUT) or not file.is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target)
+        if file.suffix == ".html":
+            target.write_text(SOLUTION.sub("", file.read_text("utf-8")), "utf-8")
+        elif file.suffix == ".ipynb":
+            notebook, answers = files.read_json(file, strict=True), name.startswith("notebooks/")
+            notebook["cells"] = [new for cell in notebook["cells"] for new in _given(cell, answers)]
+            files.write_json(target, notebook)
     return folder
-
-
-def _copy(file: Path, target: Path, answers: bool) -> None:
-    """Copy a file, a notebook or a page without its solutions."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(file, target)
-    if file.suffix == ".html":
-        target.write_text(SOLUTION.sub("", file.read_text("utf-8")), "utf-8")
-    elif file.suffix == ".ipynb":
-        notebook = json.loads(file.read_text("utf-8"))
-        notebook["cells"] = [new for cell in notebook["cells"] for new in _given(cell, answers)]
-        target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _given(cell: dict[str, Any], answers: bool) -> Iterator[dict[str, Any]]:
