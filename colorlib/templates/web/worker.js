@@ -21,6 +21,7 @@ const network = Promise.all([
 let grey, colour; // contexts of the page's two canvases
 let photo; // the last that was read
 let temperature = 1;
+let work; // the painting that is under way, or was
 let reading = 0, painting = 0; // numbers of the latest; an earlier one stops
 
 onmessage = async ({ data }) => {
@@ -29,16 +30,17 @@ onmessage = async ({ data }) => {
       [grey, colour] = data.canvases.map((canvas) => canvas.getContext("2d", { willReadFrequently: true }));
       await network;
     } else if (data.photo) {
-      if (await read(data.photo)) await paint();
+      if (await read(data.photo)) await (work = paint());
     } else if (data.temperature) {
       temperature = data.temperature;
-      if (photo) await paint();
+      if (photo) await (work = paint());
     } else {
       await save(data.save);
     }
   } catch (error) {
     const full = error instanceof RangeError || /memory|alloc/i.test(error.message);
     const words = full ? "This photo needs more memory than the browser has." : `That failed: ${error.message}`;
+    await work?.catch(() => {}); // what it says would hide this
     postMessage({ error: [error instanceof Plain ? error.message : words, Boolean(photo?.painted)] });
   }
 };
