@@ -21,29 +21,36 @@ const network = Promise.all([
 let grey, colour; // contexts of the page's two canvases
 let photo; // the last that was read
 let temperature = 1;
-let work; // the painting that is under way, or was
-let reading = 0, painting = 0; // numbers of the latest; an earlier one stops
+let asked = 0, reading = 0, painting = 0; // numbers of the latest; an earlier one stops
+let before = Promise.resolve(); // settles with all that was asked for earlier
 
 onmessage = async ({ data }) => {
+  const earlier = before;
+  const own = answer(data);
+  before = Promise.allSettled([earlier, own]);
   try {
-    if (data.canvases) {
-      [grey, colour] = data.canvases.map((canvas) => canvas.getContext("2d", { willReadFrequently: true }));
-      await network;
-    } else if (data.photo) {
-      if (await read(data.photo)) await (work = paint());
-    } else if (data.temperature) {
-      temperature = data.temperature;
-      if (photo) await (work = paint());
-    } else {
-      await save(data.save);
-    }
+    await own;
   } catch (error) {
+    await earlier; // what it says would hide this
     const full = error instanceof RangeError || /memory|alloc/i.test(error.message);
     const words = full ? "This photo needs more memory than the browser has." : `That failed: ${error.message}`;
-    await work?.catch(() => {}); // what it says would hide this
     postMessage({ error: [error instanceof Plain ? error.message : words, Boolean(photo?.painted)] });
   }
 };
+
+async function answer(data) {
+  if (data.canvases) {
+    [grey, colour] = data.canvases.map((canvas) => canvas.getContext("2d", { willReadFrequently: true }));
+    await network;
+  } else if (data.photo) {
+    if (await read(data.photo)) await paint();
+  } else if (data.temperature) {
+    temperature = data.temperature;
+    if (photo) await paint();
+  } else {
+    await save(data.save);
+  }
+}
 
 /** Let messages in and the canvases be shown. */
 const pause = () => new Promise((go) => setTimeout(go));
@@ -60,7 +67,7 @@ async function inStripes({ width, height }, isLatest, work) {
 }
 
 async function read(file) {
-  const mine = ++reading;
+  const mine = ++asked;
   const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => {
     throw new Plain(`${file.name} is no picture that this browser can read.`);
   });
@@ -69,7 +76,8 @@ async function read(file) {
     bitmap.close();
     throw new Plain(`${file.name} has more than ${MOST} megapixels: make it smaller first.`);
   }
-  if (mine !== reading) return false;
+  if (mine < reading) return false;
+  reading = mine;
   painting++;
   photo = undefined;
   for (const { canvas } of [grey, colour]) [canvas.width, canvas.height] = [width, height];
