@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from colorlib import colorize, machine, notebooks
+from colorlib import colorize, files, machine, notebooks
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 SIDES = 32  # a picture's sides are multiples of this
@@ -67,8 +67,9 @@ def command(name: str, output: str, weights: str, row: str) -> None:
     if not hasattr(notebook, "portable"):
         raise colorize.ColorizeError(f"{name}: has no network to take along; choose another --with")
     file = Path(weights or colorize.find_weights(name, row or notebook.MAIN_ROW, bool(row)))
-    model, _ = colorize.load_model(notebook, name, file, machine.prepare("cpu", "fp32"))
+    model, info = colorize.load_model(notebook, name, file, machine.prepare("cpu", "fp32"))
     off = write(Path(output), *notebook.portable(model))
+    files.write_json(Path(output).with_suffix(".json"), info)  # the size it sees is in its "build"
     click.echo(f"{output}: {Path(output).stat().st_size / 1e6:.1f} MB, differs by {off:.1g}")
     if off > CLOSE:
         raise colorize.ColorizeError(f"{output}: paints otherwise than the original; do not use it")
