@@ -108,11 +108,48 @@ def test_doubt_is_zero_for_one_colour_and_one_for_all_alike():
     assert lesson.doubt_of(torch.zeros(1, 10, 1, 1)).item() == pytest.approx(1)
 
 
-def test_daring_is_interpolated_and_calibration_holds_back_what_is_wrong(model):
-    daring = torch.tensor([1.0, 0.5, 0.0])
-    doubt = torch.tensor([0.0, 0.25, 0.5, 1.0]).view(1, 1, 2, 2)
-    assert torch.allclose(lesson.dare(doubt, daring).flatten(), torch.tensor([1, 0.75, 0.5, 0]))
-    assert lesson.dare(torch.zeros(1, 1, 2, 2), model.daring).eq(1).all()
+class Two:
+    """Pictures of two kinds that look unlike: stripes and blotches."""
+
+    names = tuple(f"{kind}/{i}" for i in range(8) for kind in ("stripes", "blotches"))
+    kinds = ("stripes", "blotches")
+
+    def __init__(self):
+        stripes = np.broadcast_to(np.arange(32)[:, None, None] // 2 % 2 * 150 + 50, (32, 32, 3))
+        made = [stripes if i % 2 == 0 else scene(32, 32, i) for i in range(16)]
+        self.pictures = np.stack(made).astype(np.uint8)
+
+    def __len__(self):
+        return len(self.names)
+
+    def spread(self, most):
+        return self
+
+
+def test_the_kind_is_read_off_the_features():
+    torch.manual_seed(0)
+    model, pictures = lesson.Painter(lesson.Recipe(image_size=32, kinds=Two.kinds)).eval(), Two()
+    assert lesson.kinds_of(pictures, Two.kinds).tolist() == [0, 1] * 8
+    odds = lesson.kind_odds(model.reading, lesson.features_of(model, pictures, HERE))
+    assert odds.eq(0.5).all()  # nothing is known yet
+    lesson.learn_kinds(model, pictures, HERE)
+    odds = lesson.kind_odds(model.reading, lesson.features_of(model, pictures, HERE))
+    assert (odds[::2, 0] > 0.8).all() and (odds[1::2, 1] > 0.8).all()
+    assert torch.allclose(odds.sum(1), torch.ones(()))
+
+
+def test_a_kind_whose_colours_are_wrong_dares_least():
+    torch.manual_seed(0)
+    model, pictures = lesson.Painter(lesson.Recipe(image_size=32, kinds=Two.kinds)).eval(), Two()
+    torch.nn.init.zeros_(model.answer.weight)  # the same strong colour everywhere ...
+    bias = -((lesson.palette() - torch.tensor([40.0, 40.0])) ** 2).sum(1) / 50
+    model.answer.bias.data = bias
+    lesson.learn_kinds(model, pictures, HERE)
+    lightness = color.lightness_of(pictures.pictures[1])
+    painted = color.to_picture(lesson.colorize(model, lightness))
+    pictures.pictures[1::2] = painted  # ... which is the truth of blotches, while stripes are grey
+    lesson.calibrate(model, pictures, HERE)
+    assert model.daring[0] == lesson.FACTORS[0] and model.daring[1] > 0.6
 
 
 # --- painting ----------------------------------------------------------------------------------
