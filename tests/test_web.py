@@ -63,7 +63,7 @@ def weights(folder, photos) -> Path:
     with torch.no_grad():
         model(F.interpolate(level, (192, 128)))
     torch.nn.init.normal_(model.answer.weight, std=0.3)
-    model.daring[3:] = 0.7
+    model.daring[1:] = 0.7
     about = {"notebook": lesson.NAME, "row": lesson.MAIN_ROW, "data": "noise"}
     file = folder / "together.safetensors"
     training.save_weights(file, model, about | {"build": lesson.asdict(recipe)})
