@@ -126,9 +126,20 @@ class Two:
         return self
 
 
-def test_the_kind_is_read_off_the_features():
+def awake(pictures):
+    """An untrained painter whose norms know some pictures: its features are not all nearly zero."""
     torch.manual_seed(0)
-    model, pictures = lesson.Painter(lesson.Recipe(image_size=32, kinds=Two.kinds)).eval(), Two()
+    model = lesson.Painter(lesson.Recipe(image_size=32, kinds=Two.kinds)).train()
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(color.to_network(color.as_batch(pictures.pictures))[0])
+    return model.eval()
+
+
+def test_the_kind_is_read_off_the_features():
+    pictures = Two()
+    model = awake(pictures)
     assert lesson.kinds_of(pictures, Two.kinds).tolist() == [0, 1] * 8
     odds = lesson.kind_odds(model.reading, lesson.features_of(model, pictures, HERE))
     assert odds.eq(0.5).all()  # nothing is known yet
@@ -139,8 +150,8 @@ def test_the_kind_is_read_off_the_features():
 
 
 def test_a_kind_whose_colours_are_wrong_dares_least():
-    torch.manual_seed(0)
-    model, pictures = lesson.Painter(lesson.Recipe(image_size=32, kinds=Two.kinds)).eval(), Two()
+    pictures = Two()
+    model = awake(pictures)
     torch.nn.init.zeros_(model.answer.weight)  # the same strong colour everywhere ...
     bias = -((lesson.palette() - torch.tensor([40.0, 40.0])) ** 2).sum(1) / 50
     model.answer.bias.data = bias
