@@ -1,13 +1,15 @@
-# make reports · make test · make quick · make test-faults · make lab · make compare · make student   (each builds .venv by itself the first time)
+# make reports · make test · make quick · make test-faults · make lab · make compare · make student · make web   (each builds .venv by itself the first time)
 PROFILE ?= laptop
 JOBS ?= 1
 supported := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do $$p -c '$(supported)' 2>/dev/null && echo $$p && break; done)
+WEB ?= build/web
+ort := onnxruntime-web-1.30.0
 bin := .venv/bin
 pip := $(bin)/python -m pip --quiet --quiet --disable-pip-version-check
 ready := .venv/.ready
 
-.PHONY: reports test quick test-faults style lab compare student readme lock clean
+.PHONY: reports test quick test-faults style lab compare student web readme lock clean
 
 reports: $(ready)  ## run every lesson and write reports/ (PROFILE=smoke|laptop|overnight|paper)
 	$(bin)/python -m colorlib run --profile $(PROFILE) --jobs $(JOBS)
@@ -37,6 +39,20 @@ compare: $(ready)  ## hold my own runs against the committed reports
 student: $(ready)  ## the project without the exercises' solutions, to hand out: build/student/
 	rm -rf build/student
 	$(bin)/python -m colorlib student
+
+web: $(ready) build/$(ort).tgz  ## a page that colours photos in the browser (WEIGHTS=FILE: by other weights than the best run's)
+	@mkdir -p $(WEB)
+	@cp colorlib/templates/web/* $(WEB)
+	@tar -xzOf build/$(ort).tgz package/dist/ort.wasm.bundle.min.mjs > $(WEB)/ort.js
+	@tar -xzOf build/$(ort).tgz package/dist/ort-wasm-simd-threaded.wasm > $(WEB)/ort-wasm-simd-threaded.wasm
+	@$(bin)/python -m colorlib export -o $(WEB)/model.onnx $(if $(WEIGHTS),--weights $(WEIGHTS))
+	@echo "$(WEB) is ready for any web server, say python -m http.server -d $(WEB): http://localhost:8000"
+
+# ONNX Runtime, which runs the network in the browser
+build/$(ort).tgz:
+	@command -v npm > /dev/null || { echo "make web needs npm, which comes with Node.js: https://nodejs.org"; exit 1; }
+	@mkdir -p build
+	@cd build && npm pack --silent onnxruntime-web@$(ort:onnxruntime-web-%=%) > /dev/null
 
 # torch first: the build it brings (CPU or CUDA) decides, the rest of the lock fits beside it;
 # announcements: JupyterLab would ask for news and look for updates, which nothing here needs a network for

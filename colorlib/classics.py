@@ -102,11 +102,15 @@ def guided(ab: Tensor, small: Tensor, large: Tensor, radius: int = 4, tiny: floa
     is a straight line of the lightness `small`, (B, 1, h, w), nearly flat where that varies less
     than `tiny`. With that line the lightness `large`, (B, 1, H, W), is coloured: ab/110 again.
     """
+    line = F.interpolate(lines(ab, small, radius, tiny), large.shape[-2:], mode="bilinear")
+    return (line[:, :2] * large + line[:, 2:]).clamp(-1, 1)
+
+
+def lines(ab: Tensor, small: Tensor, radius: int = 4, tiny: float = 1e-3) -> Tensor:
+    """Return the slopes and heights of `guided`, (B, 4, h, w): what it needs to know of the ab."""
     mean, mean_ab = box(small, radius), box(ab, radius)
     slope = (box(small * ab, radius) - mean * mean_ab) / (box(small**2, radius) - mean**2 + tiny)
-    line = torch.cat([box(slope, radius), box(mean_ab - slope * mean, radius)], 1)
-    line = F.interpolate(line, large.shape[-2:], mode="bilinear")
-    return (line[:, :2] * large + line[:, 2:]).clamp(-1, 1)
+    return torch.cat([box(slope, radius), box(mean_ab - slope * mean, radius)], 1)
 
 
 def box(picture: Tensor, radius: int) -> Tensor:

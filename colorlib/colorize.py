@@ -22,7 +22,9 @@ from tqdm import tqdm
 
 from colorlib import color, files, machine, notebooks, pictures, training
 
-PROFILES = ("paper", "overnight", "laptop", "local")  # best first; smoke trains nothing of use
+# where weights are looked for, best first; smoke trains nothing worth using
+PROFILES = ("paper", "overnight", "laptop", "local")
+COMMITS = "Below 1 colours commit, above they hesitate (07); 0: as trained."
 MOST_PAINTED = 4_000_000  # pixels; a larger photo is painted smaller
 MODELS = Path(__file__).parent / "models"  # small ones, for where no run has left weights yet
 
@@ -89,16 +91,18 @@ def enlarge(painted: np.ndarray, rgb: np.ndarray) -> np.ndarray:
 
 
 def choose_painter(
-    name: str, reference: str, weights: str, row: str, side: int, draws: int, device: str
+    name: str, reference: str, weights: str, row: str, draws: int, device: str, **asked: float
 ) -> Callable[..., np.ndarray]:
     """Return what paints one photo: a trained model, or one that learns a reference first."""
     notebook = notebooks.load(name)
     learns, given = hasattr(notebook, "fit_reference"), bool(weights or row)
     known = inspect.signature(getattr(notebook, "colorize", lambda: None)).parameters
+    options = {option: value for option, value in asked.items() if value}
+    strange = next((option for option in options if option not in known), "")
     refusals = {
         "trains no model that colours pictures; choose another --with": not known,
         "takes no reference picture; leave --reference out": reference and not learns,
-        "has no choice of side; leave --side out": side and "side" not in known,
+        f"has no choice of {strange}; leave --{strange} out": strange,
         "paints a photo in one way only; leave --draws out": draws > 1 and "draws" not in known,
         "has learned a reference in --weights; leave --reference out": reference and given,
         "learns from one picture: say --reference PICTURE, a photo in colour that looks like yours "
@@ -106,7 +110,7 @@ def choose_painter(
     }
     if wrong := [words for words, applies in refusals.items() if applies]:
         raise ColorizeError(f"{name} {wrong[0]}")
-    here, options = machine.prepare(device), {"side": side} if side else {}
+    here = machine.prepare(device)
     if learns and not given:
         model_for = _learned(notebook, name, reference, here, options)
     else:
@@ -206,13 +210,14 @@ def colorize_file(
 
 @click.command("colorize")
 @click.argument("photos", nargs=-1, required=True)
-@click.option("--with", "name", default="03", show_default=True, help="The notebook that paints.")
+@click.option("--with", "name", default="07", show_default=True, help="The notebook that paints.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--reference", default="", help="A picture to take colours from (02, 04).")
 @click.option("--weights", default="", help="A file of weights instead of the best run's.")
 @click.option("--row", default="", help="Another trained row of the notebook, as unet_gan.")
 @click.option("--side", default=0, type=click.IntRange(0), help="Short side it sees; 0: its own.")
-@click.option("--draws", default=1, type=click.IntRange(1, 100), help="Versions of a photo (05).")
+@click.option("--draws", default=1, type=click.IntRange(1, 100), help="Versions (05, 07).")
+@click.option("--temperature", default=0.0, type=click.FloatRange(0, 4), help=COMMITS)
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")

@@ -48,6 +48,7 @@ class Batches:
     pictures: PictureSet
     size: int
     seed: int
+    side: int | Mapping[int, int] = 0  # in pixels; {0: 64, 400: 96} grows at step 400; 0: as it is
     crop: float = 1.0  # the least share of a picture's side that a random crop keeps
 
     def __post_init__(self) -> None:
@@ -64,20 +65,24 @@ class Batches:
 
     def batch(self, step: int, device: torch.device | str) -> Tensor:
         """Return the batch of `step` as uint8 (B, 3, H, W) on the device."""
-        batch = self.pictures.tensor(self.indices(step)).to(device)
-        batch = batch if self.crop == 1 else self._cropped(batch, step)
+        batch = self._framed(self.pictures.tensor(self.indices(step)).to(device), step)
         coins = np.random.default_rng([self.seed, 1, step]).random(self.size) < 0.5
         mirrored = torch.from_numpy(coins).to(device).view(-1, 1, 1, 1)
         return torch.where(mirrored, batch.flip(-1), batch)
 
-    def _cropped(self, batch: Tensor, step: int) -> Tensor:
-        """Cut a random square from each square picture, and bring it back to the picture's size."""
-        whole, chance, framed = batch.shape[-1], np.random.default_rng([self.seed, 2, step]), []
+    def _framed(self, batch: Tensor, step: int) -> Tensor:
+        """Cut a random square from each square picture, and bring it to the side of this step."""
+        whole = batch.shape[-1]
+        sides = {0: self.side} if isinstance(self.side, int) else self.side
+        side = sides[max(start for start in sides if start <= step)] or whole
+        if side == whole and self.crop == 1:
+            return batch
+        chance, framed = np.random.default_rng([self.seed, 2, step]), []
         for picture in batch.float():
             kept = round(whole * chance.uniform(self.crop, 1))
             top, left = chance.integers(0, whole - kept + 1, 2)
             part = picture[None, :, top : top + kept, left : left + kept]
-            framed.append(F.interpolate(part, (whole, whole), mode="bilinear", antialias=True))
+            framed.append(F.interpolate(part, (side, side), mode="bilinear", antialias=True))
         return torch.cat(framed).round_().to(torch.uint8)
 
 

@@ -35,7 +35,8 @@ def scores(error, low=None, high=None, colour=0.5, n=9):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A project with our notebooks and no reports."""
+    """A project with our notebooks, no reports and no committed model."""
+    monkeypatch.setattr("colorlib.colorize.MODELS", tmp_path / "models")
     (tmp_path / "notebooks").symlink_to(files.root() / "notebooks")
     monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
     return tmp_path
@@ -80,6 +81,17 @@ def test_the_first_of_the_runs_that_has_weights_is_taken_with_its_story(root):
     leave_unet(root, profile="overnight")
     found, _ = page.find_trained("unet_gan", [], P, papers[page.CGAN], HERE)
     assert found[""].profile == "overnight"
+
+
+def test_without_a_run_the_committed_model_paints_with_the_overnight_story(root):
+    leave_unet(root, profile="overnight")
+    folder = root / "reports" / "overnight" / page.CGAN
+    committed = root / "models" / page.CGAN
+    committed.parent.mkdir(exist_ok=True)
+    (folder / "weights").rename(committed)
+    found, problems = page.find_trained("unet_gan", [], P, papers[page.CGAN], HERE)
+    assert problems == [] and found[""].profile == "overnight"
+    assert page.costs("unet_gan", found)["training pictures"] == 17
 
 
 def test_weights_of_a_pair_fit_only_the_pairs_of_the_same_place(root):

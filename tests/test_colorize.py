@@ -137,6 +137,7 @@ def test_nothing_is_learned_when_there_is_nothing_to_paint(tmp_path, out, red):
         ("03", {"reference": "red.png"}, "takes no reference"),
         ("03", {"draws": 2}, "leave --draws out"),
         ("05", {"side": 9}, "leave --side out"),
+        ("03", {"temperature": 2}, "leave --temperature out"),
         ("05", {"draws": 2, "weights": "mute.safetensors"}, "no noise"),
         ("07", {}, "choose another --with"),
         ("09", {}, "unknown notebook '09'"),

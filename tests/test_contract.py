@@ -33,7 +33,7 @@ PARAMS = files.root() / "notebooks" / "params"
 LIMITS = yaml.safe_load((PARAMS / "limits.yml").read_text(encoding="utf-8"))
 ALL = notebooks.names("all")
 PAPERS = list(PROVIDED)
-TAUGHT = [name for name in ALL if name[:2] in ("00", "06") or name in PAPERS]
+TAUGHT = [name for name in ALL if name[:2] in ("00", "06", "07") or name in PAPERS]
 
 
 def cells(name: str, kind: str = "code", tag: str = "") -> list[str]:

@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-WANTED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+WANTED = sum(PROJECT["optional-dependencies"].values(), [*PROJECT["dependencies"]])
 
 
 LOCKED = list(map(Requirement, (ROOT / "requirements.lock").read_text().splitlines()))

@@ -19,12 +19,13 @@ FLOORS = """
 3 metrics adversarial classics downloads
 4 datasets training figures notebooks
 5 record evidence pairs colorize bench
+6 export
 5 batch.plan batch.stamps batch.speed
 6 batch.report batch.run batch.results batch.pages batch.compare
 7 batch.cli batch.teaching __main__
 """
 FLOOR = {m: int(line[0]) for line in FLOORS.split("\n")[1:-1] for m in line.split()[1:]}
-MOST_LINES = 4940  # the plan said 4,800: the studies of five papers on one bench came later
+MOST_LINES = 5038  # 4,800, the studies of five papers on one bench, and the export; a photo of any size
 PAPERS = r"\b0[1-7]_[a-z]|patchwise|one_to_one|dcgan|cgan_|two_unpaired|colorgan"
 
 

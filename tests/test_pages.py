@@ -219,7 +219,7 @@ def test_the_index_has_a_card_for_each_paper_and_a_link_for_each_run(root):
     assert pictures(page) == [(f"{places[0]}/figures/grid.png", "The red tulip turns orange")]
     assert [h.string for h in page.find_all("h2")] == ["One", "overnight"]
     runs = [li.get_text(" ", strip=True) for li in page.find_all(class_="runs")[1].find_all("li")]
-    assert runs[0].startswith("Overnight ours: gain over grey +1.50 dB; PSNR 21.00 dB, the paper")
+    assert runs[0].startswith("Overnight gain over grey +1.50 dB; PSNR 21.00 dB, the paper")
     assert runs[2].startswith("Overnight studies") and runs[1].endswith("· 2025-03-04")
 
 

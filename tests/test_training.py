@@ -66,7 +66,14 @@ def test_two_stages_become_one_history():
     assert first.validation[0]["step"] == 2 and second.validation[0]["step"] == 1
 
 
-def test_crops_keep_their_share():
+def test_pictures_grow_on_schedule_and_crops_keep_their_share():
+    growing = Batches(Stub(6, side=16), 4, seed=0, side={0: 8, 3: 12, 5: 0})
+    sides = [growing.batch(step, "cpu").shape[-1] for step in (0, 2, 3, 4, 5, 9)]
+    assert sides == [8, 8, 12, 12, 16, 16]
+    flat = Stub(4, side=16)
+    flat.rgb[:] = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1) * 60
+    shrunk = Batches(flat, 4, seed=0, side=8)
+    assert shrunk.batch(0, "cpu")[:, 0, 0, 0].tolist() == [60 * i for i in shrunk.indices(0)]
     ramp = Stub(1, 16)
     ramp.rgb[:] = torch.arange(16, dtype=torch.uint8).repeat(16, 1)
     crops = [Batches(ramp, 1, 0, crop=0.5).batch(step, "cpu") for step in range(20)]

@@ -1,5 +1,6 @@
 """The command line of colorlib. What is slow to import waits until it is needed."""
 
+import importlib
 import sys
 from typing import Any
 
@@ -91,15 +92,24 @@ def compare(names: tuple[str, ...], profile: str, against: str) -> None:
         sys.exit(1)
 
 
-@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def colorize(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Colour photographs, with a trained notebook or after a reference."""
-    from colorlib.colorize import command
+def passed_on(name: str, about: str) -> click.Command:
+    """Return a command that is another module's, which is imported when it is called."""
 
-    with command.make_context("colorize", list(words), parent=ctx.parent) as own:
-        command.invoke(own)
+    def call(ctx: click.Context, words: tuple[str, ...]) -> None:
+        command = importlib.import_module(f"colorlib.{name}").command
+        with command.make_context(name, list(words), parent=ctx.parent) as own:
+            command.invoke(own)
+
+    given = [click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)]
+    odd = {"ignore_unknown_options": True}
+    callback = click.pass_context(call)
+    return click.Command(name, odd, callback, given, help=about, add_help_option=False)
+
+
+main.add_command(
+    passed_on("colorize", "Colour photographs, with a trained notebook or after a reference.")
+)
+main.add_command(passed_on("export", "Write a trained network as an ONNX file."))
 
 
 @main.command()

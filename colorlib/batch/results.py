@@ -97,7 +97,7 @@ def headline(metrics: dict[str, Any]) -> str:
     if row not in found:
         ways = found.keys() - {*files.FLOORS}
         return f"{len(ways)} ways on the same pictures" if ways else ""
-    words = [f"{row.replace('_', ' ')}: gain over grey {found[row]['gain_over_grey']:+.2f} dB"]
+    words = [f"gain over grey {found[row]['gain_over_grey']:+.2f} dB"]
     paper = {name.casefold(): numbers for name, numbers in metrics["paper"].items()}
     paper = paper.get(row, paper)  # numbers of this row, or of the paper as a whole
     if "gain_over_grey" in paper:
