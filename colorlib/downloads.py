@@ -1,5 +1,6 @@
 """The archives of the named data sets: fetched once, verified, unpacked whole or not at all."""
 
+import hashlib
 import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,24 +34,17 @@ ARCHIVES = {name: Archive(**about) for name, about in _PUBLISHED.items()}
 def fetch(name: str) -> Path:
     """Download and unpack a named archive, if nobody has; return the folder of its pictures."""
     archive, cache = ARCHIVES[name], files.data_root() / "cache"
-    folder = cache / name
-    import pooch  # with requests a third of a second, which only a download pays
-    import requests
+    folder, place = cache / name, cache / archive.url.rsplit("/", 1)[-1]
+    import requests  # a third of a second, which only a download pays
 
-    place = cache / archive.url.rsplit("/", 1)[-1]
-    pooch.get_logger().setLevel("WARNING")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{place.name}.lock"):  # a second process waits, then finds it here
             if not folder.is_dir():
-                by_hand = place.exists()  # then it is verified, and stays
-                how = {"total": archive.size, "unit": "B", "unit_scale": True, "disable": None}
-                with tqdm(desc=name, **how) as bar:
-                    loader = pooch.HTTPDownloader(progressbar=bar)
-                    pooch.retrieve(archive.url, archive.digest, place.name, cache, None, loader)
-                _unpack(archive, place, folder)
-                if not by_hand:
-                    place.unlink()
+                with TemporaryDirectory(prefix=".", dir=cache) as partial:
+                    by_hand = place.exists()  # then it stays
+                    found = place if by_hand else _download(name, archive, Path(partial, "archive"))
+                    _unpack(archive, found, folder)
     except (requests.RequestException, ValueError) as error:
         what = error if isinstance(error, OSError) else "it is not the published archive"
         raise DatasetError(
@@ -65,8 +59,30 @@ def fetch(name: str) -> Path:
     return folder
 
 
+def _download(name: str, archive: Archive, place: Path) -> Path:
+    """Save what the address answers, but no more than was published."""
+    import requests
+
+    answer = requests.get(archive.url, stream=True, timeout=30)
+    how = {"total": archive.size, "unit": "B", "unit_scale": True, "disable": None}
+    with answer, tqdm(desc=name, **how) as bar, open(place, "wb") as stream:
+        answer.raise_for_status()
+        for chunk in answer.iter_content(2**20):
+            bar.update(stream.write(chunk))
+            if stream.tell() > archive.size:
+                raise ValueError("it does not end where it should")
+    return place
+
+
 def _unpack(archive: Archive, place: Path, folder: Path) -> None:
     """Unpack pictures and licence, no links and nothing that climbs out, into a whole folder."""
+    kind, published = archive.digest.split(":")
+    digest = hashlib.new(kind)
+    with open(place, "rb") as stream:
+        while chunk := stream.read(2**20):
+            digest.update(chunk)
+    if digest.hexdigest() != published:
+        raise ValueError(f"{place} is another file")
     with TemporaryDirectory(prefix=".", dir=folder.parent) as partial, tarfile.open(place) as tar:
         for member in filter(tarfile.TarInfo.isreg, tar):
             path, kinds = Path(member.name), (".txt", *pictures.SUFFIXES)

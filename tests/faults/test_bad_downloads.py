@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -62,15 +63,19 @@ TINY = make_tar(
 
 
 class Asked(list):
-    """What a server was asked for, and the moods of its next answers."""
+    """What a server was asked for, how much an endless answer sent, the moods of its next ones."""
+
+    sent = 0
 
 
 class Handler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
-        """Serve the file, unless this server is to be slow, silent, cut short or at fault."""
+        """Serve the file, unless this server is to be slow, silent, endless, cut or at fault."""
         mood, body = self.server.moods.pop(0) if self.server.moods else "", TINY
         if not mood:
             return super().do_GET()
+        if mood == "endless":
+            return self.never_end()
         self.send_response(500 if mood == "fails" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -82,6 +87,13 @@ class Handler(SimpleHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(0.05)
         self.close_connection = True
+
+    def never_end(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(ConnectionError):
+            while True:
+                self.server.asked.sent += self.wfile.write(bytes(2**16))
 
     def log_request(self, *_: object) -> None:
         self.server.asked.append(self.command)
@@ -160,7 +172,10 @@ def test_without_a_network_it_says_what_to_do(cache, asked, monkeypatch):
 
 @pytest.mark.parametrize(
     ("mood", "words"),
-    [("fails", "500"), ("cut", "cannot fetch"), ("silent", "timed out"), ("slow", "")],
+    [
+        *[("fails", "500"), ("cut", "cannot fetch"), ("silent", "timed out"), ("slow", "")],
+        ("endless", "not the published archive"),
+    ],
 )
 def test_a_bad_answer_is_one_line_and_the_next_try_begins_anew(
     cache, asked, served, monkeypatch, mood, words
@@ -176,6 +191,7 @@ def test_a_bad_answer_is_one_line_and_the_next_try_begins_anew(
         assert left_over(cache) == []
     assert_tiny_is_whole(cache)
     assert len(asked) == (2 if words else 1) and left_over(cache) == ["tiny"]
+    assert asked.sent < 50 * 2**20, "what the network's buffers hold, not what the server has"
 
 
 def test_what_is_unpacked_is_on_the_disk_before_it_gets_its_name(cache, served, renamed):
