@@ -229,6 +229,15 @@ def test_a_page_leads_to_its_other_runs(root):
     (root / "reports/laptop/02_two").rename(root / "reports/laptop/.02_two.partial")
     page = read(pages.render(root / "reports/laptop/.02_two.partial"))  # before it is whole
     assert "../../paper/studies/02_two/index.html" in links(page)
+    assert page.find(class_="tabs").get_text(" ", strip=True) == "Lesson Studies (paper)"
+    assert page.find(attrs={"aria-current": "page"}).string == "Lesson"
+    pages.render(report(root, "# S", name="studies/02_two", metrics={}))
+    page = read(pages.render(root / "reports/laptop/.02_two.partial"))
+    own = [link["href"] for link in page.find(class_="tabs").find_all("a")]
+    assert own == ["index.html", "../studies/02_two/index.html"]
+    page = read(pages.render(root / "reports/laptop/studies/02_two"))
+    assert "../../../paper/studies/02_two/index.html" in links(page)  # no lesson: no tabs
+    assert not page.find(class_="tabs")
 
 
 def test_an_empty_index_says_how_to_fill_it(root):

@@ -51,9 +51,10 @@ def render(report: str | Path) -> Path:
 def _about(report: Path) -> dict[str, Any]:
     metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
     name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
-    profile = report.parents[name.count("/")]
-    pages = results.folders(profile.parent, "index.html")
-    runs = [page.relative_to(profile.parent) for page in pages if page.name == Path(name).name]
+    profile, paper = report.parents[name.count("/")], Path(name).name
+    kinds = {"Lesson": paper, "Studies": f"studies/{paper}"}
+    tabs = {kind: each != name and _nearest(each, profile) for kind, each in kinds.items()}
+    others = (profile.parent / each / name / "index.html" for each in results.SHOWN)
     return {
         "title": results.title(report),
         "facts": (profile.name, str(run.get("date", ""))[:10], results.headline(metrics)),
@@ -61,8 +62,16 @@ def _about(report: Path) -> dict[str, Any]:
         "name": name,
         "up": "../" * (name.count("/") + 2) if profile.parent.name == "reports" else "",
         "claims": metrics.get("claims") and profile.name in results.SHOWN,
-        "runs": [run for run in runs if run != Path(profile.name, name)],
+        "tabs": tabs if any(tabs.values()) else {},
+        "runs": [page for page in others if page.is_file() and profile not in page.parents],
     }
+
+
+def _nearest(name: str, profile: Path) -> Path | None:
+    """Return a notebook's page of that profile, else of the largest that has one."""
+    profiles = (profile, *(profile.parent / each for each in reversed(results.SHOWN)))
+    pages = (each / name / "index.html" for each in profiles)
+    return next((page for page in pages if page.is_file()), None)
 
 
 def _exporter(report: Path) -> Any:
@@ -147,11 +156,9 @@ def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
     if not link or re.match(r"\w+:|/", link) or not target.exists():
         return address
     if target.suffix == ".ipynb":
-        other = target.relative_to(sources).with_suffix("") / "index.html"
-        own = profile / other  # it may not have run yet: only another profile's page is nearer
-        pages = (profile.parent / each / other for each in reversed(results.SHOWN))
-        later = target if "studies" in other.parts else own  # they may never run: their source
-        target = own if own.is_file() else next((p for p in pages if p.is_file()), later)
+        other = target.relative_to(sources).with_suffix("").as_posix()
+        later = profile / other / "index.html"  # a lesson will run; studies may not: their source
+        target = _nearest(other, profile) or (target if "/" in other else later)
     return Path(os.path.relpath(target, report)).as_posix() + mark + fragment
 
 
