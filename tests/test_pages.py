@@ -234,7 +234,7 @@ def test_a_page_leads_to_its_other_runs(root):
     pages.render(report(root, "# S", name="studies/02_two", metrics={}))
     page = read(pages.render(root / "reports/laptop/.02_two.partial"))
     own = [link["href"] for link in page.find(class_="tabs").find_all("a")]
-    assert own == ["index.html", "../studies/02_two/index.html"]
+    assert own == ["index.html", "../../laptop/studies/02_two/index.html"]
     page = read(pages.render(root / "reports/laptop/studies/02_two"))
     assert "../../../paper/studies/02_two/index.html" in links(page)  # no lesson: no tabs
     assert not page.find(class_="tabs")
