@@ -136,6 +136,14 @@ def test_nothing_is_asked_of_any_server_and_only_a_slider_has_a_script(root):
     assert "default-src 'none'" in policy and "http" not in policy
 
 
+def test_a_handle_stands_before_the_first_section(root):
+    handle = '<div class="slider handle"><img alt="A rose" src="data:,"/></div>'
+    cells = ("# T\n\nA claim.", "## In short", "## Results")
+    main = read(pages.render(report(root, *cells, outputs=[displayed(html=handle)]))).main
+    order = [element.name for element in main.find_all(["p", "img", "h2", "details"])]
+    assert order == ["p", "img", "h2", "h2", "details"]
+
+
 def test_links_are_mended_for_the_report_s_place(root):
     (root / "data").mkdir()
     (root / "data" / "README.md").write_text("data")

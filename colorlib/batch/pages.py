@@ -30,6 +30,8 @@ def render(report: str | Path) -> Path:
     body, _ = _exporter(report).from_notebook_node(notebook)
     soup = BeautifulSoup(body, "html.parser")
     contents = _mend_headings(soup)
+    if (handle := soup.select_one(".shown:has(> .handle)")) and soup.h2:
+        soup.h2.insert_before(handle)  # first what came of it
     for script in soup.select("script:not(.slider script)"):
         script.decompose()
     for image in soup.find_all("img"):
