@@ -351,8 +351,7 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str, name: str | None = No
     columns = list(dict.fromkeys(key for row in rows for key in row))
     values = [[row.get(column) for row in rows] for column in columns]
     texts = list(zip(*map(_texts, values), strict=True))
-    numbers = [all(v is None or _is_number(v) for v in each) for each in values]
-    sides = ["right" if each else "left" for each in numbers]
+    sides = ["right" if all(v is None or _is_number(v) for v in c) else "left" for c in values]
     about = {"name": name, "caption": caption, "columns": columns, "rows": texts, "sides": sides}
     plain = [caption, "", *(" | ".join(map(str, row)) for row in [columns, *texts])]
     _display({"text/html": files.fill("table.html.j2", **about), "text/plain": "\n".join(plain)})
