@@ -1,15 +1,17 @@
-# make reports · make test · make quick · make test-faults · make lab · make compare · make student · make web   (each builds .venv by itself the first time)
+# make reports · make test · make quick · make test-faults · make lab · make compare · make student · make web · make slides   (each builds .venv by itself the first time)
 PROFILE ?= laptop
 JOBS ?= 1
 supported := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do $$p -c '$(supported)' 2>/dev/null && echo $$p && break; done)
 WEB ?= build/web
+SLIDES ?= build/slides
 ort := onnxruntime-web-1.30.0
+reveal := reveal.js-6.0.2
 bin := .venv/bin
 pip := $(bin)/python -m pip --quiet --quiet --disable-pip-version-check
 ready := .venv/.ready
 
-.PHONY: reports test quick test-faults style lab compare student web readme lock clean
+.PHONY: reports test quick test-faults style lab compare student web slides readme lock clean
 
 reports: $(ready)  ## run every lesson and write reports/ (PROFILE=smoke|laptop|overnight|paper)
 	$(bin)/python -m colorlib run --profile $(PROFILE) --jobs $(JOBS)
@@ -48,11 +50,22 @@ web: $(ready) build/$(ort).tgz  ## a page that colours photos in the browser (WE
 	@$(bin)/python -m colorlib export -o $(WEB)/model.onnx $(if $(WEIGHTS),--weights $(WEIGHTS))
 	@echo "$(WEB) is ready for any web server, say python -m http.server -d $(WEB): http://localhost:8000"
 
-# ONNX Runtime, which runs the network in the browser
-build/$(ort).tgz:
-	@command -v npm > /dev/null || { echo "make web needs npm, which comes with Node.js: https://nodejs.org"; exit 1; }
+slides: build/$(reveal).tgz  ## the reports as slides for a lecture, without a network: build/slides/
+	@mkdir -p $(SLIDES) && cd $(SLIDES) && rm -rf laptop overnight paper
+	@tar -cf - -C reports --exclude 'weights' --exclude 'checkpoints' --exclude '.*' --exclude '*.json' --exclude '*.ipynb' \
+	  $(notdir $(wildcard reports/*.html reports/laptop reports/overnight reports/paper)) | tar -xf - -C $(SLIDES)
+	@{ echo '<style>'; tar -xzOf $< package/dist/reveal.css; cat colorlib/templates/slides/slides.css; \
+	  echo '</style><script>'; tar -xzOf $< package/dist/reveal.js; cat colorlib/templates/slides/slides.js; \
+	  echo '</script>'; } > build/deck.html
+	@find $(SLIDES) -mindepth 3 -name index.html -exec sed -i.bak '/^<\/main>/r build/deck.html' {} +
+	@find $(SLIDES) -name '*.bak' -delete
+	@echo "open $(SLIDES)/index.html: each report is a deck (space: on, Esc: all slides; to print, ?print-pdf after its address)"
+
+# what runs in browsers: the network's runtime, the slides
+build/%.tgz:
+	@command -v npm > /dev/null || { echo "this needs npm, which comes with Node.js: https://nodejs.org"; exit 1; }
 	@mkdir -p build
-	@cd build && npm pack --silent onnxruntime-web@$(ort:onnxruntime-web-%=%) > /dev/null
+	@cd build && npm pack --silent $(shell echo $* | sed 's/-\([0-9.]*\)$$/@\1/') > /dev/null
 
 # torch first: the build it brings (CPU or CUDA) decides, the rest of the lock fits beside it;
 # announcements: JupyterLab would ask for news and look for updates, which nothing here needs a network for

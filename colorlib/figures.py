@@ -63,12 +63,13 @@ def show_committed(notebook: str, name: str) -> None:
 
 
 def slider(
-    frames: Sequence[Any], labels: Sequence[str], name: str, alt: str, title: str = ""
+    frames: Sequence[Any], labels: Sequence[str], name: str, alt: str, title="", kind="slider"
 ) -> None:
     """Show one of several frames, chosen by mouse or keyboard; NAME.png is the last one.
 
     Frames are uint8 pictures (H, W, 3), picture grids or figures; the alt text ends with the label
-    of the one shown. Needs no network; where no script runs, the last frame stands.
+    of the one shown. kind: of two, "handle" puts the last over the first, on one side of a handle.
+    Needs no network; where no script runs, the last frame stands.
     """
     if not frames or len(frames) != len(labels):
         raise ValueError(f"slider '{name}': {len(frames)} frames, {len(labels)} labels; one each")
@@ -80,8 +81,8 @@ def slider(
     _, metadata = _save(last, name, f"{alt} ({labels[-1]})")
     shown = {"labels": list(labels), "frames": _data_uris(pictures), "alt": alt, "title": title}
     shown |= {"width": factor * size[0], "height": factor * size[1], "sharp": factor > 1}
-    identity = f"slider-{name}-{files.sha(repr(shown).encode())[:8]}"
-    page = files.fill("slider.html.j2", **shown, id=identity)
+    identity = f"{kind}-{name}-{files.sha(repr(shown).encode())[:8]}"
+    page = files.fill(f"{kind}.html.j2", **shown, id=identity)
     _display({"text/html": page, "text/plain": f"[{name}] {alt}"}, metadata)
 
 
@@ -350,8 +351,7 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str, name: str | None = No
     columns = list(dict.fromkeys(key for row in rows for key in row))
     values = [[row.get(column) for row in rows] for column in columns]
     texts = list(zip(*map(_texts, values), strict=True))
-    numbers = [all(v is None or _is_number(v) for v in each) for each in values]
-    sides = ["right" if each else "left" for each in numbers]
+    sides = ["right" if all(v is None or _is_number(v) for v in c) else "left" for c in values]
     about = {"name": name, "caption": caption, "columns": columns, "rows": texts, "sides": sides}
     plain = [caption, "", *(" | ".join(map(str, row)) for row in [columns, *texts])]
     _display({"text/html": files.fill("table.html.j2", **about), "text/plain": "\n".join(plain)})

@@ -219,16 +219,48 @@ MOVED = """<body><script>addEventListener("load", () => {
 })</script>"""
 
 
-@needs_browser
-def test_a_slider_moves_in_a_browser(tmp_path, shown):
-    figures.slider(squares(), LABELS, "steps", 'Squares "grey"')
+def seen_by_browser(tmp_path, content: str) -> list:
+    """Open a page in the browser; return what its script has seen."""
     page = tmp_path / "page.html"
-    page.write_text(MOVED + shown[0][0]["text/html"], encoding="utf-8")
+    page.write_text(content, encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/own"]
     command = [BROWSER, *options, "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    seen = json.loads(BeautifulSoup(done.stdout, "html.parser").html["data-seen"])
+    return json.loads(BeautifulSoup(done.stdout, "html.parser").html["data-seen"])
+
+
+@needs_browser
+def test_a_slider_moves_in_a_browser(tmp_path, shown):
+    figures.slider(squares(), LABELS, "steps", 'Squares "grey"')
+    seen = seen_by_browser(tmp_path, MOVED + shown[0][0]["text/html"])
     assert seen == [[label, label, f'Squares "grey" ({label})', True, False] for label in LABELS]
+
+
+DRAGGED = """<body><script>addEventListener("load", () => {
+  const found = [".pair", "input", "img + img"].map(name => document.querySelector(name));
+  const [pair, input, painting] = found;
+  const seen = [50, 0, 100].map((place, turn) => {
+    if (turn) { input.value = place; input.dispatchEvent(new Event("input")); }
+    const {left, right} = document.querySelector("i").getBoundingClientRect();
+    const at = ((left + right) / 2 - pair.getBoundingClientRect().left) / pair.clientWidth;
+    const {clipPath} = getComputedStyle(painting);
+    return [input.getAttribute("aria-valuetext"), Math.round(100 * at), clipPath, input.hidden];
+  });
+  document.documentElement.dataset.seen = JSON.stringify(seen);
+})</script>"""
+
+
+@needs_browser
+def test_a_handle_uncovers_the_painting(tmp_path, shown):
+    figures.slider(squares()[:2], ["grey", "painted"], "best", "A rose", kind="handle")
+    content = shown[0][0]["text/html"]
+    (box,) = BeautifulSoup(content, "html.parser").find_all(recursive=False)
+    assert [image["alt"] for image in box.find_all("img")] == ["A rose (grey)", "A rose (painted)"]
+    assert box.input.has_attr("hidden") and "--at: 0%" in box.style.string  # without a script: all
+    seen = seen_by_browser(tmp_path, DRAGGED + content)
+    places = {50: "50 % painted", 0: "100 % painted", 100: "0 % painted"}
+    cuts = {at: f"inset(0px 0px 0px {at}%)" for at in places}
+    assert seen == [[told, at, cuts[at], False] for at, told in places.items()]
 
 
 def test_curves_show_raw_and_smooth_losses_beside_the_floors():

@@ -136,6 +136,14 @@ def test_nothing_is_asked_of_any_server_and_only_a_slider_has_a_script(root):
     assert "default-src 'none'" in policy and "http" not in policy
 
 
+def test_a_handle_stands_before_the_first_section(root):
+    handle = '<div class="slider handle"><img alt="A rose" src="data:,"/></div>'
+    cells = ("# T\n\nA claim.", "## In short", "## Results")
+    main = read(pages.render(report(root, *cells, outputs=[displayed(html=handle)]))).main
+    order = [element.name for element in main.find_all(["p", "img", "h2", "details"])]
+    assert order == ["p", "img", "h2", "h2", "details"]
+
+
 def test_links_are_mended_for_the_report_s_place(root):
     (root / "data").mkdir()
     (root / "data" / "README.md").write_text("data")
@@ -229,6 +237,15 @@ def test_a_page_leads_to_its_other_runs(root):
     (root / "reports/laptop/02_two").rename(root / "reports/laptop/.02_two.partial")
     page = read(pages.render(root / "reports/laptop/.02_two.partial"))  # before it is whole
     assert "../../paper/studies/02_two/index.html" in links(page)
+    assert page.find(class_="tabs").get_text(" ", strip=True) == "Lesson Studies (paper)"
+    assert page.find(attrs={"aria-current": "page"}).string == "Lesson"
+    pages.render(report(root, "# S", name="studies/02_two", metrics={}))
+    page = read(pages.render(root / "reports/laptop/.02_two.partial"))
+    own = [link["href"] for link in page.find(class_="tabs").find_all("a")]
+    assert own == ["index.html", "../../laptop/studies/02_two/index.html"]
+    page = read(pages.render(root / "reports/laptop/studies/02_two"))
+    assert "../../../paper/studies/02_two/index.html" in links(page)  # no lesson: no tabs
+    assert not page.find(class_="tabs")
 
 
 def test_an_empty_index_says_how_to_fill_it(root):

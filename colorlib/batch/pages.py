@@ -30,6 +30,8 @@ def render(report: str | Path) -> Path:
     body, _ = _exporter(report).from_notebook_node(notebook)
     soup = BeautifulSoup(body, "html.parser")
     contents = _mend_headings(soup)
+    if (handle := soup.select_one(".shown:has(> .handle)")) and soup.h2:
+        soup.h2.insert_before(handle)  # first what came of it
     for script in soup.select("script:not(.slider script)"):
         script.decompose()
     for image in soup.find_all("img"):
@@ -52,8 +54,10 @@ def _about(report: Path) -> dict[str, Any]:
     metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
     name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
     profile = report.parents[name.count("/")]
-    pages = results.folders(profile.parent, "index.html")
-    runs = [page.relative_to(profile.parent) for page in pages if page.name == Path(name).name]
+    own, pages = Path(profile.name, name), results.folders(profile.parent, "index.html")
+    runs = [page.relative_to(profile.parent) for page in pages if page.name == own.name]
+    beside = [run for run in runs if len(run.parts) != len(own.parts)]  # studies of a lesson, or it
+    beside.sort(key=lambda run: run.parts[0] == profile.name)  # else the largest run comes last
     return {
         "title": results.title(report),
         "facts": (profile.name, str(run.get("date", ""))[:10], results.headline(metrics)),
@@ -61,7 +65,8 @@ def _about(report: Path) -> dict[str, Any]:
         "name": name,
         "up": "../" * (name.count("/") + 2) if profile.parent.name == "reports" else "",
         "claims": metrics.get("claims") and profile.name in results.SHOWN,
-        "runs": [run for run in runs if run != Path(profile.name, name)],
+        "beside": beside[-1:],
+        "runs": [run for run in runs if run not in (own, *beside)],
     }
 
 
@@ -148,20 +153,18 @@ def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
         return address
     if target.suffix == ".ipynb":
         other = target.relative_to(sources).with_suffix("") / "index.html"
-        own = profile / other  # it may not have run yet: only another profile's page is nearer
-        pages = (profile.parent / each / other for each in reversed(results.SHOWN))
-        later = target if "studies" in other.parts else own  # they may never run: their source
-        target = own if own.is_file() else next((p for p in pages if p.is_file()), later)
+        others = reversed([profile.parent / each / other for each in results.SHOWN])
+        later = target if "studies" in other.parts else profile / other  # may never run: source
+        target = next(filter(Path.is_file, (profile / other, *others)), later)
     return Path(os.path.relpath(target, report)).as_posix() + mark + fragment
 
 
 def render_index(reports: str | Path) -> Path:
     """Write `reports/index.html`: a card for each paper, links relative; return the page."""
     page, cards = Path(reports) / "index.html", {}
-    for folder in reversed(results.folders(reports, "index.html")):
-        cards.setdefault(folder.name, []).append(_run(folder, Path(reports)))
-    for runs in cards.values():  # lessons lead, the largest profile's first
-        runs.sort(key=lambda run: "studies" in run["name"])
+    largest = reversed(results.folders(reports, "index.html"))
+    for folder in sorted(largest, key=lambda folder: folder.parent.name == "studies"):
+        cards.setdefault(folder.name, []).append(_run(folder, Path(reports)))  # lessons lead
     counts = {paper.name: paper.counts for paper in results.collect(reports)}
     values = {"cards": sorted(cards.items()), "counts": counts, "profiles": results.SHOWN}
     files.write_atomic(page, files.fill("index.html.j2", **values))
@@ -171,14 +174,11 @@ def render_index(reports: str | Path) -> Path:
 def _run(report: Path, reports: Path) -> dict[str, Any]:
     """Describe a run for its paper's card; its picture is the grid of results, else the first."""
     metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
-    place = report.relative_to(reports)
     figures = notebooks.shown(report / "notebook.ipynb")
-    figures.sort(key=lambda about: Path(about["file"]).stem != "grid")
     return {
-        "place": place.as_posix(),
-        "name": " ".join(place.parts[:-1]),
+        "place": report.relative_to(reports),
         "title": results.title(report),
-        "picture": figures[0] if figures else None,
+        "picture": min(figures, key=lambda f: Path(f["file"]).stem != "grid", default=None),
         "headline": results.headline(metrics),
         "data": metrics.get("data", {}),
         "date": str(run.get("date", ""))[:10],
