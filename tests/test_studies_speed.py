@@ -155,7 +155,8 @@ def test_a_clock_counts_what_is_called_inside_once():
 
 
 @pytest.mark.parametrize(
-    ("paper", "stages"), [("05", {"penalty", "Lab", "VGG", "batch"}), ("04", {"reader", "penalty"})]
+    ("paper", "stages"),
+    [("05", {"penalty", "Lab", "VGG", "batch"}), ("04", {"palette", "penalty"})],
 )
 def test_stages_add_up_and_everything_is_put_back(paper, stages):
     job, backward = studies.Maker(paper, S)(HERE), torch.Tensor.backward
