@@ -31,6 +31,7 @@ def test_parameters_limits_and_settings_are_what_the_studies_know():
     notebooks.check_values(NAME, own)
     assert own["papers"] == PAPERS == list(studies.TITLES)
     assert studies.FAST == speed.SPEED
+    assert f"at most {studies.colorize.MOST_PAINTED / 1e6:.0f} megapixels" in studies.GOALS
 
 
 # ------------------------------------------------------------------------------ jobs
