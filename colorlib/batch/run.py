@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from subprocess import DEVNULL
@@ -39,6 +39,7 @@ class Run:
     heading: str = ""
     cell: Any = None
     client: Any = None
+    elsewhere: Any = None  # what a cluster promised
 
     @property
     def good(self) -> bool:
@@ -49,7 +50,7 @@ class Run:
         """Start the clock, and say what it will take."""
         self.state, self.began = "running", time.monotonic()
         expected = f"about {files.duration(self.expected.seconds)}, {self.expected.source}"
-        _say(f"{self.task.name}: starts ({self.note}; {expected})")
+        _say(f"{self.task.title}: starts ({self.note}; {expected})")
 
     def end(self, state: str, note: str) -> None:
         """Stop the clock, and keep what became of it."""
@@ -61,6 +62,8 @@ class Run:
         self.stopped = True
         with contextlib.suppress(AttributeError, TypeError, OSError):  # none yet, or no longer
             os.killpg(self.client.km.provisioner.pgid, signal.SIGKILL)
+        if self.elsewhere:
+            self.elsewhere.cancel()
 
     def progress(self) -> str:
         """Return a line on where it is and how long it will take."""
@@ -70,7 +73,7 @@ class Run:
         words.append(files.duration(seconds))
         if self.expected.measured and self.expected.seconds > seconds:
             words.append(f"about {files.duration(self.expected.seconds - seconds)} left")
-        return f"{self.task.name}: {', '.join(filter(None, words))}"
+        return f"{self.task.title}: {', '.join(filter(None, words))}"
 
 
 def run(
@@ -81,9 +84,24 @@ def run(
     jobs: int = 1,
     force: bool = False,
     dry_run: bool = False,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    make: Callable[[Run, bool, int], None] | None = None,
 ) -> list[Run]:
-    """Run notebooks (all of a kind when none is named), `jobs` side by side; publish reports."""
-    tasks = plan.plan(names, profile, parameters, kind)
+    """Run notebooks (all of a kind when none is named), `jobs` side by side; publish reports.
+
+    vary: of a sweep, values of some parameters. make: what makes a report, unless it is made here.
+    """
+    return run_tasks(plan.plan(names, profile, parameters, kind, vary), jobs, force, dry_run, make)
+
+
+def run_tasks(
+    tasks: list[list[Task]],
+    jobs: int = 1,
+    force: bool = False,
+    dry_run: bool = False,
+    make: Callable[[Run, bool, int], None] | None = None,
+) -> list[Run]:
+    """Run what was planned, one group after the other."""
     groups = [[Run(task, plan.expectation(task)) for task in group] for group in tasks]
     everything = [each for group in groups for each in group]
     for group in groups:
@@ -91,10 +109,10 @@ def run(
             for each in group:
                 _guarded(each, _foretell, force)
             continue
-        beside = min(jobs, len(group))
+        beside = len(group) if make else min(jobs, len(group))
+        how = make or make_report, force, beside
         with ThreadPoolExecutor(beside) as pool:
-            work = {pool.submit(_guarded, each, _make, force, beside): each for each in group}
-            _watch(everything, work)
+            _watch(everything, {pool.submit(_guarded, each, *how): each for each in group})
     return everything
 
 
@@ -105,7 +123,7 @@ def _watch(runs: list[Run], work: dict[Future, Run]) -> None:
         try:
             for done in wait(work, 0.25, FIRST_COMPLETED).done:
                 ended = work.pop(done)
-                _say(f"{ended.task.name}: {ended.state} {ended.note}".rstrip())
+                _say(f"{ended.task.title}: {ended.state} {ended.note}".rstrip())
         except KeyboardInterrupt:
             for each in runs:
                 each.stop()
@@ -165,18 +183,27 @@ def _foretell(each: Run, force: bool) -> None:
         each.end("skipped", "unchanged")
 
 
-def _make(each: Run, force: bool, beside: int) -> None:
+def due(each: Run, force: bool) -> dict[str, str]:
+    """Return the stamp of what is to be run now, under its lock; {} where it is skipped."""
+    stamps.recover(each.task)
+    stamps.refuse_foreign(each.task)
+    current = stamps.stamp(each.task)
+    each.note = _why(each.task, current, force)
+    if each.note:
+        return current
+    each.end("skipped", "unchanged; --force runs it again")
+    return {}
+
+
+def make_report(each: Run, force: bool, beside: int) -> None:
     """Skip, or execute, check and publish one notebook, under its lock."""
     from colorlib.batch import report, results  # they import torch
 
     task = each.task
     with stamps.lock(task):
-        stamps.recover(task)
-        stamps.refuse_foreign(task)
-        current = stamps.stamp(task)
-        each.note = _why(task, current, force)
-        if not each.note:
-            return each.end("skipped", "unchanged; --force runs it again")
+        current = due(each, force)
+        if not current:
+            return
         stamps.prepare(task, current)
         each.begin()
         execute(each, environment(beside))
