@@ -4,6 +4,7 @@ A worker that dies costs its notebook a new start, and nothing else; a notebook 
 tried again. Whoever reaches a scheduler of dask may run anything: it is for networks of friends.
 """
 
+import asyncio
 import contextlib
 import io
 import json
@@ -15,7 +16,6 @@ import sys
 import threading
 import uuid
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -26,7 +26,7 @@ from colorlib.batch import run as runner
 from colorlib.batch import stamps
 from colorlib.batch.plan import RunError, Task
 
-PATIENCE = 8  # seconds to wait for a scheduler
+PATIENCE = 5  # seconds to wait for a scheduler
 SAME = ("notebook", "colorlib", "parameters")  # parts of a stamp that all machines must share
 
 
@@ -50,12 +50,20 @@ def connect(address: str) -> Iterator[Callable[[runner.Run, bool, int], None]]:
             own = {"n_workers": int(local[1]), "threads_per_worker": 1, "memory_limit": 0}
             own |= {"dashboard_address": None, "silence_logs": logging.CRITICAL}
             target = stack.enter_context(distributed.LocalCluster(**own))
-        try:
+
+        async def answers() -> None:
+            (await distributed.core.connect(address)).abort()
+
+        try:  # a client alone waits for ever for what listens and says nothing
+            if not local:
+                asyncio.run(asyncio.wait_for(answers(), PATIENCE))
             client = distributed.Client(target if local else address, timeout=PATIENCE)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TimeoutError, asyncio.TimeoutError):
             words = f"no scheduler answers at {address}; start one there: dask scheduler"
             raise RunError(words) from None
         stack.callback(client.close, timeout=2)
+        if not client.scheduler_info()["workers"]:
+            print(f"waiting for workers: dask worker {address}", file=sys.stderr, flush=True)
         yield lambda each, force, _: _make(client, each, force, lost)
     if lost:
         words = f"{len(lost)} not whole; run again: what is whole is kept"
@@ -73,12 +81,8 @@ def _make(client: Any, each: runner.Run, force: bool, lost: list[runner.Run]) ->
         return
     near = task.report.relative_to(root) if task.report.is_relative_to(root) else task.report
     token = task.beside(f"{uuid.uuid4().hex[:8]}.asked")  # seen by who shares this folder
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    seats = Counter()
-    for worker in workers:
-        seats[worker["host"]] += worker["nthreads"]
     order = {"task": {**task._asdict(), "report": str(near)}, "token": token.name, "force": force}
-    order |= {"seats": seats, "parts": {part: current[part] for part in SAME}}
+    order["parts"] = {part: current[part] for part in SAME}
     files.write_atomic(token, "")
     try:
         each.elsewhere = client.submit(work, order, pure=False, key=f"{task.title} {token.name}")
@@ -92,6 +96,8 @@ def _make(client: Any, each: runner.Run, force: bool, lost: list[runner.Run]) ->
         raise
     finally:
         token.unlink(missing_ok=True)
+        if each.elsewhere:  # else dask does it again when the worker that did it dies
+            each.elsewhere.release()
     if told["packed"]:
         _bring(task, current, told["packed"])
     each.end(told["state"], told["note"])
@@ -116,8 +122,6 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
 
     worker = distributed.get_worker()
     key = worker.get_current_task()
-    host = worker.address.rpartition("/")[2].rpartition(":")[0]
-    order["beside"] = order.pop("seats").get(host, worker.state.nthreads)
     # one thread is dask's choice for its children, not ours for a kernel
     dasks = dask.config.get("distributed.nanny.pre-spawn-environ")
     environ = {k: v for k, v in os.environ.items() if v != str(dasks.get(k))}
@@ -128,6 +132,9 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
 
     if unwanted():
         raise RunError("nobody waits for it any more")
+    peers = distributed.get_client().scheduler_info(n_workers=-1)["workers"]
+    host = peers[worker.address]["host"]
+    order["beside"] = sum(each["nthreads"] for each in peers.values() if each["host"] == host)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     command = [sys.executable, "-m", "colorlib.batch.cluster"]
     child = subprocess.Popen(command, env=environ, start_new_session=True, **pipes)
