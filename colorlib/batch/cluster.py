@@ -6,7 +6,6 @@ tried again. Whoever reaches a scheduler of dask may run anything: it is for net
 
 import asyncio
 import contextlib
-import io
 import json
 import logging
 import os
@@ -15,10 +14,8 @@ import subprocess
 import sys
 import threading
 import uuid
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from pathlib import Path
 from typing import Any
 
 from colorlib import files
@@ -26,6 +23,7 @@ from colorlib.batch import run as runner
 from colorlib.batch import stamps
 from colorlib.batch.plan import RunError, Task
 
+WHOLE = ("finished", "skipped")
 PATIENCE = 5  # seconds to wait for a scheduler
 SAME = ("notebook", "colorlib", "parameters")  # parts of a stamp that all machines must share
 
@@ -37,30 +35,24 @@ def connect(address: str) -> Iterator[Callable[[runner.Run, bool, int], None]]:
         import distributed
     except ImportError:
         raise RunError("--cluster needs dask: pip install colorlib[cluster]") from None
-    for name in [
-        name for name in logging.root.manager.loggerDict if name.startswith("distributed")
-    ]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said here, in a line
     local = re.fullmatch(r"local:([1-9]\d{0,2})", address)
     if not local and not re.fullmatch(r"tcp://.+:\d+", address):
         raise RunError(f"--cluster {address}: must be tcp://HOST:PORT or local:N")
     lost: list[runner.Run] = []
     with contextlib.ExitStack() as stack:
-        if local:  # the kernels are no part of what dask calls a worker's memory: no limit on that
+        logging.disable(logging.CRITICAL)  # what matters is said here, in a line
+        stack.callback(logging.disable, logging.NOTSET)
+        if local:  # no limit on memory: dask would count its worker's, and the kernel has the rest
             own = {"n_workers": int(local[1]), "threads_per_worker": 1, "memory_limit": 0}
             own |= {"dashboard_address": None, "silence_logs": logging.CRITICAL}
-            target = stack.enter_context(distributed.LocalCluster(**own))
-
-        async def answers() -> None:
-            (await distributed.core.connect(address)).abort()
-
-        try:  # a client alone waits for ever for what listens and says nothing
-            if not local:
-                asyncio.run(asyncio.wait_for(answers(), PATIENCE))
-            client = distributed.Client(target if local else address, timeout=PATIENCE)
-        except (OSError, ValueError, TimeoutError, asyncio.TimeoutError):
-            words = f"no scheduler answers at {address}; start one there: dask scheduler"
-            raise RunError(words) from None
+            client = distributed.Client(stack.enter_context(distributed.LocalCluster(**own)))
+        else:
+            try:  # first this: a client waits for ever for what listens and says nothing
+                asyncio.run(asyncio.wait_for(_knock(address), PATIENCE))
+                client = distributed.Client(address, timeout=PATIENCE)
+            except (OSError, ValueError, asyncio.TimeoutError):
+                words = f"no scheduler answers at {address}; start one there: dask scheduler"
+                raise RunError(words) from None
         stack.callback(client.close, timeout=2)
         if not client.scheduler_info()["workers"]:
             print(f"waiting for workers: dask worker {address}", file=sys.stderr, flush=True)
@@ -68,6 +60,12 @@ def connect(address: str) -> Iterator[Callable[[runner.Run, bool, int], None]]:
     if lost:
         words = f"{len(lost)} not whole; run again: what is whole is kept"
         raise RunError(f"the scheduler at {address} no longer answers, {words}")
+
+
+async def _knock(address: str) -> None:
+    from distributed.core import connect
+
+    (await connect(address)).abort()
 
 
 def _make(client: Any, each: runner.Run, force: bool, lost: list[runner.Run]) -> None:
@@ -98,19 +96,19 @@ def _make(client: Any, each: runner.Run, force: bool, lost: list[runner.Run]) ->
         token.unlink(missing_ok=True)
         if each.elsewhere:  # else dask does it again when the worker that did it dies
             each.elsewhere.release()
-    if told["packed"]:
-        _bring(task, current, told["packed"])
+    if told["files"]:
+        _bring(task, current, told["files"])
     each.end(told["state"], told["note"])
     each.seconds = told["seconds"]
 
 
-def _bring(task: Task, current: dict[str, str], packed: bytes) -> None:
+def _bring(task: Task, current: dict[str, str], made: dict[str, bytes]) -> None:
     """Publish a report that a worker made in a folder which is not ours."""
     with stamps.lock(task):
         stamps.recover(task)
         stamps.prepare(task, current)
-        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-            archive.extractall(task.partial)
+        for name, content in made.items():
+            files.write_atomic(task.partial / name, content)
         stamps.seal(task)
         stamps.publish(task)
 
@@ -148,20 +146,11 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
     told = child.stdout.read().splitlines()
     if not told:
         raise RunError(f"its process ended with {child.returncode} (out of memory?)")
-    report, packed = files.root() / order["task"]["report"], b""
-    outcome = json.loads(told[-1])
-    whole = outcome["state"] in ("finished", "skipped")
-    if whole and not (report.parent / order["token"]).exists():
-        packed = _pack(report)
-    return {**outcome, "packed": packed}
-
-
-def _pack(report: Path) -> bytes:
-    with zipfile.ZipFile(stream := io.BytesIO(), "w") as archive:
-        for path in sorted(report.rglob("*")):
-            if path.name != stamps.STAMP:
-                archive.write(path, path.relative_to(report))
-    return stream.getvalue()
+    outcome, report = json.loads(told[-1]), files.root() / order["task"]["report"]
+    there = (report.parent / order["token"]).exists() or outcome["state"] not in WHOLE
+    made = [] if there else [path for path in report.rglob("*") if path.is_file()]
+    home = {str(p.relative_to(report)): p.read_bytes() for p in made if p.name != stamps.STAMP}
+    return {**outcome, "files": home}
 
 
 def main() -> None:
