@@ -1,6 +1,6 @@
 """One training in several processes, a device for each: every batch is shared among them.
 
-Who starts them (accelerate launch, torchrun) tells each by the environment which one it is. Every
+Who starts them (the batch runner, or torchrun) tells each by the environment which one it is. Every
 process computes the whole batch, which depends on its step only, and trains on its part; gradients
 are averaged before an optimizer steps, so all of them keep the same weights.
 """
@@ -44,9 +44,8 @@ class Team:
     def agree(self, state: dict[str, Any]) -> dict[str, Any]:
         """Return the first process's state to all; from here on each has chance of its own."""
         [state] = self.utils.broadcast_object_list([state])
-        torch.manual_seed(
-            torch.initial_seed() + (self.rank << 32) + state["done"] * bool(self.rank)
-        )
+        if self.rank:  # not what the first one draws, nor what this one drew before
+            torch.manual_seed(torch.initial_seed() + (self.rank << 32) + state["done"])
         return state
 
     def part(self, batch: Any) -> Any:

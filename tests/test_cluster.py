@@ -108,6 +108,7 @@ def swept(farm):
     return sweep.returncode, said, log
 
 
+@pytest.mark.slow
 @FARM
 def test_a_killed_worker_costs_a_restart_and_a_wrong_notebook_none(farm, swept):
     code, said, log = swept
@@ -119,6 +120,7 @@ def test_a_killed_worker_costs_a_restart_and_a_wrong_notebook_none(farm, swept):
     assert re.search(r"(?m)^01_good +default +2 of 3 +1\.50 ± 0\.00 +9\.00 ± 0\.00$", said)
 
 
+@pytest.mark.slow
 @FARM
 def test_reports_come_home_as_if_they_were_made_here(farm, swept, monkeypatch):
     near, _, _, far = farm
@@ -134,6 +136,7 @@ def test_reports_come_home_as_if_they_were_made_here(farm, swept, monkeypatch):
     assert [each.state for each in again] == ["skipped", "skipped"]
 
 
+@pytest.mark.slow
 @FARM
 def test_a_dead_scheduler_is_one_line_and_the_next_run_goes_on(farm, swept, monkeypatch):
     near, address, scheduler, far = farm
@@ -215,9 +218,12 @@ def test_a_worker_of_another_commit_refuses(root):
     order["parts"] = {"notebook": "another", "colorlib": "another", "parameters": "another"}
     command = [sys.executable, "-m", "colorlib.batch.cluster"]
     package = str(Path(files.__file__).parents[1])
-    options = {"capture_output": True, "text": True, "env": {**os.environ, "PYTHONPATH": package}}
-    child = subprocess.run(command, input=json.dumps(order) + "\n", **options)
-    outcome = json.loads(child.stdout)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": package}, **pipes)
+    child.stdin.write(json.dumps(order) + "\n")
+    child.stdin.flush()  # and stays open: the child ends with it
+    outcome = json.loads(child.stdout.readline())
+    child.communicate(timeout=30)
     assert outcome["state"] == "refused"
     words = "this worker has another notebook and colorlib and parameters; take the same commit"
     assert outcome["note"] == words and not (root / "reports/a").exists()

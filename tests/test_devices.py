@@ -10,13 +10,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from torch import nn
 from toy import Stub
 
-from colorlib import devices, machine, training
+from colorlib import machine, training
+from colorlib.batch import run as runner
 
 pytest.importorskip("accelerate")
+pytestmark = pytest.mark.slow
+
+
+PLACES = Path(training.__file__).parents[1], Path(__file__).parent
+PATH = os.pathsep.join(map(str, PLACES))
 
 
 def train(folder: Path | None, steps: int, frozen: bool = True) -> dict:
@@ -33,7 +40,10 @@ def train(folder: Path | None, steps: int, frozen: bool = True) -> dict:
         for key, part in parts.items()
     }
 
+    sizes = set()
+
     def step(batch: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
+        sizes.add(len(batch))
         rgb = batch.float() / 255
         painted = painter(rgb)
         told = (critic(rgb) - 1).square().mean() + critic(painted.detach()).square().mean()
@@ -51,19 +61,18 @@ def train(folder: Path | None, steps: int, frozen: bool = True) -> dict:
     loop |= {"modules": parts, "optimizers": optimizers, "machine": here, "average": average}
     history = training.run("pair", step, **loop)
     weights = {key: [p.tolist() for p in part.parameters()] for key, part in parts.items()}
-    return {"losses": history.losses, "weights": weights, "resumed": history.resumed_at}
+    told = {"resumed": history.resumed_at, "sizes": [*sizes]}
+    return {"losses": history.losses, "weights": weights, **told}
 
 
-def in_two(folder: Path, steps: int, *words: str) -> list[subprocess.CompletedProcess]:
+def in_two(folder: Path, steps: int) -> list[tuple[int, str, str]]:
     """Train in two processes, as a launcher starts them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    package = [str(Path(file).parents[1]) for file in (training.__file__, __file__)]
-    path = os.pathsep.join([package[0], f"{package[1]}/tests"])
-    environ = {**os.environ, "PYTHONPATH": path, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    environ = {**os.environ, "PYTHONPATH": PATH, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, __file__, str(folder), str(steps), *words]
+    command = [sys.executable, __file__, str(folder), str(steps)]
     started = [
         subprocess.Popen(command, env={**environ, "RANK": rank, "LOCAL_RANK": rank}, **pipes)
         for rank in "01"
@@ -78,7 +87,7 @@ def test_two_processes_have_the_losses_and_weights_of_one_also_resumed(tmp_path)
         told = in_two(tmp_path, steps)
         assert [code for code, *_ in told] == [0, 0], told
         first, second = (json.loads(out.splitlines()[-1]) for _, out, _ in told)
-        assert first == second
+        assert first == second and first["sizes"] == [4] and alone["sizes"] == [8]
     assert first["resumed"] == 3 and len(list(tmp_path.iterdir())) == 1
     for key, losses in alone["losses"].items():
         assert first["losses"][key] == pytest.approx(losses, rel=1e-5)
@@ -87,11 +96,39 @@ def test_two_processes_have_the_losses_and_weights_of_one_also_resumed(tmp_path)
             assert torch.allclose(torch.tensor(ours), torch.tensor(one), atol=1e-5)
 
 
-def test_batch_norm_that_learns_is_refused_on_the_cpu(tmp_path):
-    for code, _, error in in_two(tmp_path, 1, "learns"):
-        assert code == 1 and "DevicesError: 'painter': batch norm sees a part" in error
+NOTEBOOK = """
+from test_devices import train
+told = train(Path(report_dir, "checkpoints"), 3, frozen=rate < 1)
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """A notebook that trains in two kernels."""
+    cells = [f"%%parameters\n{tiny.PARAMETERS}", tiny.RECORD, NOTEBOOK]
+    tiny.write(tmp_path, "01_good", "# Good", *cells)
+    monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", PATH)
+    monkeypatch.setenv("COLORLIB_PROCESSES", "2")
+    return tmp_path / "reports/laptop"
+
+
+def test_the_runner_starts_a_kernel_for_each_process(shared):
+    [made] = runner.run(["01"])
+    assert made.state == "finished", made.note
+    told, alone = json.loads(tiny.printed(shared / "01_good").splitlines()[-1]), train(None, 3)
+    assert told["sizes"] == [4]
+    for key, losses in alone["losses"].items():
+        assert told["losses"][key] == pytest.approx(losses, rel=1e-5)
+    assert [path.name for path in shared.iterdir()] == ["01_good"]  # nothing of the other is left
+
+
+def test_a_shared_notebook_that_fails_says_why_and_leaves_no_kernel(shared):
+    [failed] = runner.run(["01"], parameters={"rate": "2"})
+    assert failed.state == "failed" and "batch norm sees a part of each batch" in failed.note
+    assert not [path.name for path in shared.iterdir() if "process" in path.name]
 
 
 if __name__ == "__main__":
-    folder, steps, *learns = sys.argv[1:]
-    print(json.dumps(train(Path(folder), int(steps), frozen=not learns)))
+    print(json.dumps(train(Path(sys.argv[1]), int(sys.argv[2]))))

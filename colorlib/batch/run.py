@@ -6,11 +6,13 @@ A kernel ends by itself, within a second, when its runner dies, however it dies.
 import contextlib
 import errno
 import os
+import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import Any
@@ -58,12 +60,16 @@ class Run:
         self.note, self.state = note, state
 
     def stop(self) -> None:
-        """End its kernel and all that the kernel started."""
+        """End it, wherever it is."""
         self.stopped = True
-        with contextlib.suppress(AttributeError, TypeError, OSError):  # none yet, or no longer
-            os.killpg(self.client.km.provisioner.pgid, signal.SIGKILL)
+        self.kill()
         if self.elsewhere:
             self.elsewhere.cancel()
+
+    def kill(self) -> None:
+        """End its kernel and all that the kernel started."""
+        with contextlib.suppress(AttributeError, TypeError, OSError):  # none yet, or no longer
+            os.killpg(self.client.km.provisioner.pgid, signal.SIGKILL)
 
     def progress(self) -> str:
         """Return a line on where it is and how long it will take."""
@@ -206,7 +212,7 @@ def make_report(each: Run, force: bool, beside: int) -> None:
             return
         stamps.prepare(task, current)
         each.begin()
-        execute(each, environment(beside))
+        _execute_together(each, environment(beside))
         report.finish(task, time.monotonic() - each.began)
         stamps.seal(task)
         stamps.publish(task)
@@ -222,6 +228,33 @@ def environment(beside: int) -> dict[str, str]:
         share = min(machine.physical_cores() // beside, machine.MOST_THREADS)
         environ["COLORLIB_THREADS"] = str(max(1, share))
     return environ
+
+
+def _execute_together(each: Run, environ: dict[str, str]) -> None:
+    """Execute a notebook in COLORLIB_PROCESSES kernels that train together; the first reports."""
+    count = int(environ.get("COLORLIB_PROCESSES") or 1)
+    if count == 1:
+        return execute(each, environ)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        team = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
+    team |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    places = [each.task.beside(f"process-{rank}") for rank in range(1, count)]
+    runs = [each, *(Run(each.task._replace(report=place), each.expected) for place in places)]
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    try:
+        for one in runs:
+            one.task.partial.mkdir(exist_ok=True)
+        with ThreadPoolExecutor(count) as pool:
+            told = [{**environ, **team, **rank} for rank in ranks]
+            work = [*map(pool.submit, [execute] * count, runs, told)]
+            failed = [done for done in wait(work, None, FIRST_EXCEPTION).done if done.exception()]
+            for one in runs if failed else ():
+                one.kill()
+        for done in failed:
+            done.result()
+    finally:
+        for one in runs[1:]:
+            shutil.rmtree(one.task.partial, ignore_errors=True)
 
 
 def execute(each: Run, environ: dict[str, str]) -> None:
