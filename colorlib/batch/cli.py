@@ -46,7 +46,7 @@ def main() -> None:
     "-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; twice: both."
 )
 @click.option("--seeds", callback=lambda *told: _seeds(told[-1]), help="Several: 0-4, or 0,3,7.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Notebooks at a time.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Notebooks at a time, here.")
 @click.option("--cluster", metavar="ADDRESS", help="Where: tcp://HOST:PORT of dask, or local:N.")
 @click.option("--force", is_flag=True, help="Run also what is unchanged.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run and what it takes.")

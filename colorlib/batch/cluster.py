@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -82,6 +83,7 @@ def _make(client: Any, each: runner.Run, force: bool, lost: list[runner.Run]) ->
     order = {"task": {**task._asdict(), "report": str(near)}, "token": token.name, "force": force}
     order["parts"] = {part: current[part] for part in SAME}
     files.write_atomic(token, "")
+    each.began = time.monotonic()
     try:
         each.elsewhere = client.submit(work, order, pure=False, key=f"{task.title} {token.name}")
         told = each.elsewhere.result()
