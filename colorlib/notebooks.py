@@ -239,6 +239,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         if odd := ODD_NUMBER.search(text):  # 010 is octal, 1:30 of base 60
             raise ValueError(f"YAML reads {odd[1]} as another number")
+        if twice := re.search(r"(?ms)^(\w+):.*^\1:", text):  # YAML would take the last
+            raise ValueError(f"{twice[1]} stands there twice")
         return dict(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {})
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())

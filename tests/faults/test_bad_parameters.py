@@ -236,6 +236,7 @@ def test_the_runner_refuses_before_it_touches_anything(name, tmp_path, monkeypat
         ("seed: 1:30", "1:30"),
         ("sizes: [1, 010]", "010"),
         ("parts: [no]", "must be str, is bool"),
+        ("seed: 1\nmark: a\nseed: 2", "seed stands there twice"),
     ],
 )
 def test_what_yaml_reads_otherwise_than_it_looks(limited, line, found):
