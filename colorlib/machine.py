@@ -144,7 +144,8 @@ def prepare(
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        own = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""  # of several
+        name = f"cuda{own}" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise MachineError(f"device {name!r}: must be auto, cpu, cuda or cuda:0")
     device = torch.device(name)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from colorlib import color, files
+from colorlib import color, devices, files
 from colorlib.datasets import PictureSet
 from colorlib.machine import Machine
 
@@ -212,8 +212,12 @@ def run(
         raise ValueError(f"{name}: {what}; call train(), or freeze their weights")
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
-    checkpoint = _Checkpoint(name, kept, optimizers, machine, folder, (fingerprint, define))
+    team = devices.join(machine.device)
+    own = None if team and team.rank else folder  # the first process keeps the checkpoint
+    checkpoint = _Checkpoint(name, kept, optimizers, machine, own, (fingerprint, define))
     history, progress = checkpoint.restore(steps, resume), _Progress(name, steps)
+    hooks = team.take(modules, optimizers) if team else []
+    history = checkpoint.share(history, team) if team else history
     groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
     reports: list[dict[str, Tensor]] = []
     started = time.perf_counter()
@@ -223,7 +227,8 @@ def run(
             for group in groups if schedule else ():  # the starting rate is kept as torch keeps it
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(index)
             batch = batches.batch(index, machine.device) if batches is not None else None
-            reports.append(_detached(step(batch, index), machine.device))
+            report = _detached(step(team.part(batch) if team else batch, index), machine.device)
+            reports.append(team.mean(report) if team else report)
             for key, mean in average.items():
                 mean.update(modules[key])
             done, last = index + 1, index + 1 == steps
@@ -242,6 +247,8 @@ def run(
                 checkpoint.save(history)
             progress.update(done, history.seconds)
             started = time.perf_counter()
+    for hook in hooks:
+        hook.remove()
     progress.finish(history)
     return history
 
@@ -314,8 +321,7 @@ class _Checkpoint:
                 what = f"weights of '{name}' not finite at step {len(history.steps)}"
                 raise NonFiniteLoss(f"{self.name}: {what}")
         state = {
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
+            **self._state(),
             "random": _random_state(self.device),
             "history": asdict(history),
         }
@@ -347,13 +353,28 @@ class _Checkpoint:
             os.replace(self.path, aside := self.path.with_suffix(".previous.pth"))
             _say(f"{self.name}: the checkpoint {why}; kept as {aside.name}, training anew")
             return History(self.name)
-        for kind, parts in (("modules", self.modules), ("optimizers", self.optimizers)):
-            for name, part in parts.items():
-                part.load_state_dict(state[kind][name])
+        self._load(state)
         _set_random_state(state["random"], self.device)
         if done < steps:
             _say(f"{self.name}: resumed at step {done} of {steps}")
         return History(**state["history"] | {"resumed_at": done})
+
+    def share(self, history: History, team: devices.Team) -> History:
+        """Give the first process's state and history to all."""
+        told = team.agree({**self._state(), "history": asdict(history), "done": len(history.steps)})
+        self._load(told)
+        return History(**told["history"])
+
+    def _state(self) -> dict[str, Any]:
+        kinds = {"modules": self.modules, "optimizers": self.optimizers}
+        return {
+            kind: {k: v.state_dict() for k, v in parts.items()} for kind, parts in kinds.items()
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        for kind, parts in (("modules", self.modules), ("optimizers", self.optimizers)):
+            for name, part in parts.items():
+                part.load_state_dict(state[kind][name])
 
 
 def _shapes(states: list[dict[str, Tensor]]) -> list[list]:

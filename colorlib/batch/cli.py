@@ -1,6 +1,8 @@
 """The command line of colorlib. What is slow to import waits until it is needed."""
 
+import contextlib
 import importlib
+import re
 import sys
 from typing import Any
 
@@ -40,18 +42,39 @@ def main() -> None:
 @click.argument("names", nargs=-1, metavar="[NOTEBOOK ...]")
 @click.option("--studies", is_flag=True, help="Run the notebooks of studies, not the lessons.")
 @PROFILE
-@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Notebooks at a time.")
+@click.option(
+    "-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; twice: both."
+)
+@click.option("--seeds", callback=lambda *told: _seeds(told[-1]), help="Several: 0-4, or 0,3,7.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Notebooks at a time, here.")
+@click.option("--cluster", metavar="ADDRESS", help="Where: tcp://HOST:PORT of dask, or local:N.")
 @click.option("--force", is_flag=True, help="Run also what is unchanged.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run and what it takes.")
-def run(names: tuple[str, ...], studies: bool, pairs: tuple, **options: Any) -> None:
+def run(
+    names: tuple[str, ...], studies: bool, pairs: tuple, seeds: list, cluster: str, **options: Any
+) -> None:
     """Run notebooks (all lessons, or NOTEBOOK: "03" will do) and write their reports."""
     from colorlib.batch import run as runner
 
+    given: dict[str, list[str]] = {}
+    for name, value in [*pairs, *(("seed", seed) for seed in seeds)]:
+        given.setdefault(name, []).append(value)
+    vary = {k: each for k, each in given.items() if len(each) > 1 or (seeds and k == "seed")}
+    fixed = {name: each[0] for name, each in given.items() if name not in vary}
+    connected = contextlib.nullcontext()
+    if cluster and not options["dry_run"]:
+        from colorlib.batch import cluster as many
+
+        connected = many.connect(cluster)
     kind = "studies" if studies else "lessons"
-    runs = runner.run(names, parameters=dict(pairs), kind=kind, **options)
-    rows = [(r.task.name, r.state, files.duration(r.seconds), r.note) for r in runs]
+    with connected as make:
+        runs = runner.run(names, parameters=fixed, kind=kind, vary=vary, make=make, **options)
+    rows = [(r.task.title, r.state, files.duration(r.seconds), r.note) for r in runs]
     show(("notebook", "state", "time", ""), rows)
+    if vary and not options["dry_run"]:
+        from colorlib.batch import spread
+
+        show(spread.HEAD, spread.summarize(runs))
     reports = files.root() / "reports"
     if any(r.state == "finished" and reports in r.task.report.parents for r in runs):
         from colorlib.batch import pages, results
@@ -119,6 +142,17 @@ def student(output: str) -> None:
     from colorlib.batch import teaching
 
     click.echo(f"to hand out: {teaching.hand_out(output)}")
+
+
+def _seeds(text: str | None) -> list[str]:
+    found = []
+    for part in text.split(",") if text else ():
+        ends = re.fullmatch(r" *(\d+)(?:-(\d+))? *", part)
+        some = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else ()
+        if not 0 < len(some) < 1000:
+            raise click.BadParameter(f"{text!r}; write 0-4, or 0,3,7")
+        found += map(str, some)
+    return found
 
 
 def show(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -17,6 +17,7 @@ TOLERANCES: dict[str, tuple[float, float]] = {
     "delta_e": (0.5, 1.5),  # CIEDE2000; half of what an eye just notices, or noticeable
     "n": (0, 0),
 }
+ENOUGH = 5  # seeds whose spread takes the place of the second number, where they are committed
 FLOOR_SHARE = 0.1  # nothing is trained there: only decoding and rounding differ
 FITS, MISFITS = ("identical", "within tolerance"), ("outside", "other pictures")
 ROUNDING = ("device", "cpu", "gpu", "threads", "versions")  # of run.json's machine: how sums round
@@ -46,7 +47,9 @@ def _compare_one(name: str, profile: str, against: str) -> tuple[str, str]:
     if metrics.get("profile") != profile:
         return "not run here", f"run it: colorlib run {name} --profile {profile}"
     other = other_machine(run, committed_json(profile, name, "run.json", against))
-    verdict, note = judge(metrics, committed, near=not other)
+    seeds = committed_json(f"seeds/{profile}", f"{name}/default", "summary.json", against)
+    widths = seeds["results"] if len(seeds.get("seeds", ())) >= ENOUGH else {}
+    verdict, note = judge(metrics, committed, near=not other, widths=widths)
     return verdict, f"{other or 'same kind of machine'}; {note}"
 
 
@@ -63,8 +66,13 @@ def other_machine(mine: dict[str, Any], committed: dict[str, Any]) -> str:
     return f"other {', '.join(differing)}" if differing else ""
 
 
-def judge(mine: dict[str, Any], committed: dict[str, Any], near: bool = False) -> tuple[str, str]:
-    """Hold the rows of two metrics.json against each other; return the verdict and a note."""
+def judge(
+    mine: dict[str, Any], committed: dict[str, Any], near: bool = False, widths: dict | None = None
+) -> tuple[str, str]:
+    """Hold the rows of two metrics.json against each other; return the verdict and a note.
+
+    widths: of rows and metrics, how far apart two runs of other seeds lie: another machine's too.
+    """
     if mine["data"] != committed["data"]:
         return "other pictures", f"{mine['data']}, committed {committed['data']}"
     ours, theirs = mine["results"], committed["results"]
@@ -74,18 +82,21 @@ def judge(mine: dict[str, Any], committed: dict[str, Any], near: bool = False) -
         return "outside", f"rows missing here: {', '.join(sorted(missing))}"
     if ours == theirs:
         return "identical", "to the last digit"
-    used = sorted((_farthest(row, ours[row], theirs[row], near) for row in theirs), reverse=True)
+    used = [_farthest(row, ours[row], theirs[row], near, widths or {}) for row in theirs]
+    used.sort(reverse=True)
     if outside := [words for share, words in used if share > 1]:
         return "outside", "; ".join(outside[:3])
     return "within tolerance", f"farthest: {used[0][1]}"
 
 
-def _farthest(row: str, ours: dict, theirs: dict, near: bool) -> tuple[float, str]:
+def _farthest(row: str, ours: dict, theirs: dict, near: bool, widths: dict) -> tuple[float, str]:
     """Return which share of its tolerance a row's worst metric uses, and that metric in words."""
-    found = []
+    found, spread = [], {} if near or row in files.FLOORS else widths.get(row, {})
     for metric, (close, far) in TOLERANCES.items():
-        limit = (close if near else far) * (FLOOR_SHARE if row in files.FLOORS else 1)
+        limit, of = (close if near else far) * (FLOOR_SHARE if row in files.FLOORS else 1), ""
+        if metric in spread:  # the same in all seeds may still be rounded otherwise
+            limit, of = max(spread[metric]["width"], far * FLOOR_SHARE), ", the spread of seeds"
         mine, committed = ours[metric], theirs[metric]
-        words = f"{row} {metric} {mine:.4g}, committed {committed:.4g} (± {limit:.2g})"
+        words = f"{row} {metric} {mine:.4g}, committed {committed:.4g} (± {limit:.2g}{of})"
         found.append((abs(mine - committed) / (limit + 1e-9), words))
     return max(found)

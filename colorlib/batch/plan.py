@@ -2,9 +2,11 @@
 
 import glob
 import graphlib
+import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,12 @@ class Task(NamedTuple):
     parameters: dict[str, Any]  # all that differ from the notebook's own, without report_dir
     report: Path
     reads: tuple[str, ...] = ()  # the notebooks whose reports it reads: it comes after them
+    variant: str = ""  # of a sweep, "rate-0.001/seed-3": what was given, and the seed
+
+    @property
+    def title(self) -> str:
+        """Its name, in a sweep with what tells it from the others."""
+        return f"{self.name} {self.variant}".strip()
 
     def beside(self, kind: str) -> Path:
         """Return a hidden neighbour of the report."""
@@ -43,31 +51,39 @@ def plan(
     profile: str = "laptop",
     parameters: dict[str, Any] | None = None,
     kind: str = "lessons",
+    vary: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[list[Task]]:
-    """Check all that was asked for at once; return the tasks in groups that run one by one."""
+    """Check all that was asked for at once; return the tasks in groups that run one by one.
+
+    vary: of a sweep, values of some parameters, which are run each with each.
+    """
+    vary = vary or {}
+    each = [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
     folder = "studies/" if kind == "studies" else ""
     wanted = [notebooks.full_name(folder + name.removeprefix(folder)) for name in names]
     tasks, problems = {}, []
     for name in wanted or notebooks.names(kind) or [notebooks.full_name("")]:
         try:
-            tasks[name] = _task(name, profile, parameters or {})
+            given = [{**(parameters or {}), **varied} for varied in each]
+            tasks[name] = [_task(name, profile, one, sweep=bool(vary)) for one in given]
         except notebooks.NotebookError as error:
             problems.append(str(error))
-    if len({task.report for task in tasks.values()}) < len(tasks):
+    every = [task for some in tasks.values() for task in some]
+    if len({task.report for task in every}) < len(every):
         problems.append("one report_dir cannot hold several notebooks")
     if problems:
         raise notebooks.ParameterError("\n".join(problems))
-    order = graphlib.TopologicalSorter({name: task.reads for name, task in tasks.items()})
+    order = graphlib.TopologicalSorter({name: some[0].reads for name, some in tasks.items()})
     order.prepare()
     groups = []  # each after the notebooks whose reports it reads
     while order.is_active():
         ready = order.get_ready()
         order.done(*ready)
-        groups.append([tasks[name] for name in sorted(ready) if name in tasks])
+        groups.append([task for name in sorted(ready) for task in tasks.get(name, ())])
     return [group for group in groups if group]
 
 
-def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
+def _task(name: str, profile: str, parameters: dict[str, Any], sweep: bool = False) -> Task:
     given, known = dict(parameters), notebooks.parameters(name)
     for key in given.keys() & known.keys():
         if isinstance(given[key], str):
@@ -81,9 +97,20 @@ def _task(name: str, profile: str, parameters: dict[str, Any]) -> Task:
         if "/" in text and not _found(text):
             missing = f"{key} = {text!r}: there is no such file or folder"
             raise notebooks.ParameterError(f"{name}: {missing}")
-    report = Path(os.path.abspath(chosen or files.root() / "reports" / profile / name))
+    own = {key: parameter.default for key, parameter in known.items()}
+    variant = _variant(given, {"seed": "none", **own, **values}) if sweep else ""
+    usual = files.root() / "reports" / ("seeds" if sweep else "") / profile / name
+    report = Path(os.path.abspath(chosen or usual), variant)
     reads = tuple(map(notebooks.full_name, notebooks.about(name).get("reads", ())))
-    return Task(name, profile, values, report, reads)
+    return Task(name, profile, values, report, reads, variant)
+
+
+def _variant(given: Iterable[str], values: dict[str, Any]) -> str:
+    """Return the folders of one run of a sweep: what was given (or "default"), and its seed."""
+    told = [f"{key}-{values[key]}" for key in given if key not in ("seed", "report_dir", "profile")]
+    text = re.sub(r"[^\w.+,-]+", "_", ",".join(told)) or "default"
+    text = text if len(text) < 100 else files.sha(text.encode())[:16]
+    return f"{text}/seed-{values['seed']}"
 
 
 def named_paths(task: Task) -> dict[str, Path]:

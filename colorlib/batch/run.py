@@ -6,11 +6,13 @@ A kernel ends by itself, within a second, when its runner dies, however it dies.
 import contextlib
 import errno
 import os
+import shutil
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import Any
@@ -39,6 +41,7 @@ class Run:
     heading: str = ""
     cell: Any = None
     client: Any = None
+    elsewhere: Any = None  # what a cluster promised
 
     @property
     def good(self) -> bool:
@@ -49,7 +52,7 @@ class Run:
         """Start the clock, and say what it will take."""
         self.state, self.began = "running", time.monotonic()
         expected = f"about {files.duration(self.expected.seconds)}, {self.expected.source}"
-        _say(f"{self.task.name}: starts ({self.note}; {expected})")
+        _say(f"{self.task.title}: starts ({self.note}; {expected})")
 
     def end(self, state: str, note: str) -> None:
         """Stop the clock, and keep what became of it."""
@@ -57,8 +60,14 @@ class Run:
         self.note, self.state = note, state
 
     def stop(self) -> None:
-        """End its kernel and all that the kernel started."""
+        """End it, wherever it is."""
         self.stopped = True
+        self.kill()
+        if self.elsewhere:
+            self.elsewhere.cancel()
+
+    def kill(self) -> None:
+        """End its kernel and all that the kernel started."""
         with contextlib.suppress(AttributeError, TypeError, OSError):  # none yet, or no longer
             os.killpg(self.client.km.provisioner.pgid, signal.SIGKILL)
 
@@ -70,7 +79,7 @@ class Run:
         words.append(files.duration(seconds))
         if self.expected.measured and self.expected.seconds > seconds:
             words.append(f"about {files.duration(self.expected.seconds - seconds)} left")
-        return f"{self.task.name}: {', '.join(filter(None, words))}"
+        return f"{self.task.title}: {', '.join(filter(None, words))}"
 
 
 def run(
@@ -81,9 +90,24 @@ def run(
     jobs: int = 1,
     force: bool = False,
     dry_run: bool = False,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    make: Callable[[Run, bool, int], None] | None = None,
 ) -> list[Run]:
-    """Run notebooks (all of a kind when none is named), `jobs` side by side; publish reports."""
-    tasks = plan.plan(names, profile, parameters, kind)
+    """Run notebooks (all of a kind when none is named), `jobs` side by side; publish reports.
+
+    vary: of a sweep, values of some parameters. make: what makes a report, unless it is made here.
+    """
+    return run_tasks(plan.plan(names, profile, parameters, kind, vary), jobs, force, dry_run, make)
+
+
+def run_tasks(
+    tasks: list[list[Task]],
+    jobs: int = 1,
+    force: bool = False,
+    dry_run: bool = False,
+    make: Callable[[Run, bool, int], None] | None = None,
+) -> list[Run]:
+    """Run what was planned, one group after the other."""
     groups = [[Run(task, plan.expectation(task)) for task in group] for group in tasks]
     everything = [each for group in groups for each in group]
     for group in groups:
@@ -91,10 +115,10 @@ def run(
             for each in group:
                 _guarded(each, _foretell, force)
             continue
-        beside = min(jobs, len(group))
+        beside = len(group) if make else min(jobs, len(group))
+        how = make or make_report, force, beside
         with ThreadPoolExecutor(beside) as pool:
-            work = {pool.submit(_guarded, each, _make, force, beside): each for each in group}
-            _watch(everything, work)
+            _watch(everything, {pool.submit(_guarded, each, *how): each for each in group})
     return everything
 
 
@@ -105,7 +129,7 @@ def _watch(runs: list[Run], work: dict[Future, Run]) -> None:
         try:
             for done in wait(work, 0.25, FIRST_COMPLETED).done:
                 ended = work.pop(done)
-                _say(f"{ended.task.name}: {ended.state} {ended.note}".rstrip())
+                _say(f"{ended.task.title}: {ended.state} {ended.note}".rstrip())
         except KeyboardInterrupt:
             for each in runs:
                 each.stop()
@@ -165,21 +189,30 @@ def _foretell(each: Run, force: bool) -> None:
         each.end("skipped", "unchanged")
 
 
-def _make(each: Run, force: bool, beside: int) -> None:
+def due(each: Run, force: bool) -> dict[str, str]:
+    """Return the stamp of what is to be run now, under its lock; {} where it is skipped."""
+    stamps.recover(each.task)
+    stamps.refuse_foreign(each.task)
+    current = stamps.stamp(each.task)
+    each.note = _why(each.task, current, force)
+    if each.note:
+        return current
+    each.end("skipped", "unchanged; --force runs it again")
+    return {}
+
+
+def make_report(each: Run, force: bool, beside: int) -> None:
     """Skip, or execute, check and publish one notebook, under its lock."""
     from colorlib.batch import report, results  # they import torch
 
     task = each.task
     with stamps.lock(task):
-        stamps.recover(task)
-        stamps.refuse_foreign(task)
-        current = stamps.stamp(task)
-        each.note = _why(task, current, force)
-        if not each.note:
-            return each.end("skipped", "unchanged; --force runs it again")
+        current = due(each, force)
+        if not current:
+            return
         stamps.prepare(task, current)
         each.begin()
-        execute(each, environment(beside))
+        _execute_together(each, environment(beside))
         report.finish(task, time.monotonic() - each.began)
         stamps.seal(task)
         stamps.publish(task)
@@ -195,6 +228,33 @@ def environment(beside: int) -> dict[str, str]:
         share = min(machine.physical_cores() // beside, machine.MOST_THREADS)
         environ["COLORLIB_THREADS"] = str(max(1, share))
     return environ
+
+
+def _execute_together(each: Run, environ: dict[str, str]) -> None:
+    """Execute a notebook in COLORLIB_PROCESSES kernels that train together; the first reports."""
+    count = int(environ.get("COLORLIB_PROCESSES") or 1)
+    if count == 1:
+        return execute(each, environ)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        team = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
+    team |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    places = [each.task.beside(f"process-{rank}") for rank in range(1, count)]
+    runs = [each, *(Run(each.task._replace(report=place), each.expected) for place in places)]
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    try:
+        for one in runs:
+            one.task.partial.mkdir(exist_ok=True)
+        with ThreadPoolExecutor(count) as pool:
+            told = [{**environ, **team, **rank} for rank in ranks]
+            work = [*map(pool.submit, [execute] * count, runs, told)]
+            failed = [done for done in wait(work, None, FIRST_EXCEPTION).done if done.exception()]
+            for one in runs if failed else ():
+                one.kill()
+        for done in failed:
+            done.result()
+    finally:
+        for one in runs[1:]:
+            shutil.rmtree(one.task.partial, ignore_errors=True)
 
 
 def execute(each: Run, environ: dict[str, str]) -> None:

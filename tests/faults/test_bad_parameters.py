@@ -211,7 +211,7 @@ def test_each_parameter_of_each_notebook_refuses_what_cannot_be(name, tally):
 
 @pytest.mark.parametrize("name", notebooks.names("all"))
 def test_the_runner_refuses_before_it_touches_anything(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_make", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(runner, "make_report", lambda *_: pytest.fail("it began"))
     for key, known in notebooks.parameters(name).items():
         value = {"str": 7, "list[str]": 7, "bool": "no"}.get(known.type, "nan")
         if key not in ("profile", "report_dir"):
