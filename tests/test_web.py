@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("web"),  # one server and one browser serve all
 ]
-SAID = "document.getElementById('said').textContent"
+SAID = "(document.getElementById('said')?.textContent ?? 'not yet loaded')"
 SIDE = 64  # what the network sees of the short side
 # A size, another temperature than 1, and how far the page may be off. 345 x 230 becomes 96 x 64:
 # nothing is padded. 330 becomes 92, padded to 96, which the exported network takes for picture
@@ -161,9 +161,11 @@ def test_a_browser_without_webassembly_is_told_so(browser, address):
     source = {"source": "delete globalThis.WebAssembly"}
     browser.call("Page.enable")
     script = browser.call("Page.addScriptToEvaluateOnNewDocument", **source)
-    browser.call("Page.navigate", url=address)
-    wait(lambda: "no WebAssembly" in browser.value(SAID), "the line")
-    browser.call("Page.removeScriptToEvaluateOnNewDocument", **script)
+    try:
+        browser.call("Page.navigate", url=address)
+        wait(lambda: "no WebAssembly" in browser.value(SAID), "the line")
+    finally:
+        browser.call("Page.removeScriptToEvaluateOnNewDocument", **script)
 
 
 def test_the_handle_moves_by_keyboard(browser):

@@ -17,6 +17,7 @@ def test_runs_in_one_process_keep_no_file_open_and_no_memory(tmp_path, monkeypat
     root = tiny.use(tmp_path.resolve(), monkeypatch)
     tiny.write(root, "01_good", "# Good", f"%%parameters\n{tiny.PARAMETERS}", tiny.RECORD)
     process, handles, memory = psutil.Process(), [], []
+    before = process.children()  # of other tests: one that looks after shared memory stays
     for _ in range(runs + 1):
         [each] = runner.run(["01"], force=True)
         assert each.state == "finished", each.note
@@ -26,4 +27,4 @@ def test_runs_in_one_process_keep_no_file_open_and_no_memory(tmp_path, monkeypat
     assert len(set(handles[1:])) == 1, handles
     if runs > 100:  # the first few fill caches
         assert max(memory[-20:]) < 1.05 * max(memory[20:40]), [m >> 20 for m in memory[::20]]
-    assert process.children(recursive=True) == []
+    assert {*process.children(recursive=True)} <= {*before}
