@@ -121,14 +121,15 @@ def test_a_picture_without_alt_text_fails(root, cell, outputs):
     assert not (folder / "index.html").exists()
 
 
-def test_nothing_is_asked_of_any_server_and_only_a_slider_has_a_script(root):
+def test_nothing_is_asked_of_any_server_and_of_scripts_only_a_slider_s_stays(root):
     slider = """<div class="slider"><img alt="A frame" src="data:image/png;base64,AA=="/>
     <input oninput="show(this)" type="range"/><script>const frames = ["a"] && 1 < 2;</script>
     </div><script src="https://a.example/x.js"></script><script>other()</script>"""
     equation = "$$\\mathbb{E}_x[\\log D(x)] \\tag{2}$$ and $x_i$"
     cell = f"# T\n\n{equation}\n\n[a paper](https://b.example)"
     page = read(pages.render(report(root, cell, outputs=[displayed(html=slider)])))
-    assert [s.string for s in page.find_all("script")] == ['const frames = ["a"] && 1 < 2;']
+    kept = [script.string for script in page.main.find_all("script")]
+    assert kept == ['const frames = ["a"] && 1 < 2;'] and not page.select("script[src]")
     assert page.find("input")["oninput"] == "show(this)" and not page.find_all(["link", "iframe"])
     assert len(page.find_all("math")) == 2 and page.find(class_="equation").span.string == "(2)"
     assert "https://b.example" in links(page)
@@ -181,12 +182,14 @@ def test_printed_pieces_are_joined_and_overwritten_lines_dropped(root):
     assert page.find(class_="messages").summary.string == "Messages"
 
 
-def test_the_paper_s_own_code_stands_open(root):
-    long = "x = 1\n" * 12
-    cells = (f"%%define\n{long}", long, "short()", "%%fold\nimport torch", f"%%parameters\n{long}")
+def test_code_is_folded_says_what_it_defines_and_one_button_opens_all(root):
+    cells = ("%%define\nclass A:\n    def own(self): ...\n\ndef f(): ...", "short()")
     page = read(pages.render(report(root, "# T", *cells)))
-    opened = ["open" in details.attrs for details in page.find_all("details", class_="code")]
-    assert opened == [True, False, True, False, True, True]  # the last is show()
+    pieces = page.find_all("details", class_="code")
+    assert not any("open" in piece.attrs for piece in pieces)
+    told = [piece.summary.get_text() for piece in pieces]
+    assert told == ["Code: A, f", "Code", "Code"]  # the last is show()
+    assert page.find("button", id="code").get("aria-pressed") == "false"
 
 
 @pytest.mark.parametrize(

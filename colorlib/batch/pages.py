@@ -82,6 +82,7 @@ def _exporter(report: Path) -> Any:
     exporter = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor], **templates)
     markdown = MarkdownWithMath(Markdown(escape=False, exclude_anchor_links=True))
     exporter.register_filter("markdown2html", markdown.render)
+    exporter.register_filter("defined", re.compile(r"^(?:class|def) (\w+)", re.M).findall)
     exporter.register_filter("picture", lambda output, kind: _picture(report, output, kind))
     return exporter
 
