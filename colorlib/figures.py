@@ -33,7 +33,7 @@ KINDS = {  # of boxes in a drawing
 UNIT = np.array((170, 76))  # pixels
 STYLE = matplotlib.rc_params_from_file(files.TEMPLATES / "house.mplstyle", False, False)
 STYLE["axes.prop_cycle"] = plt.cycler(color=COLOURS, linestyle=LINES)
-SLIDER_BYTES = 300_000
+SLIDER_BYTES = 200_000
 
 _folder: Path | None = None
 
@@ -87,7 +87,7 @@ def slider(
 
 
 def _data_uris(pictures: list[Image.Image]) -> list[str]:
-    """Encode without loss if 300 kB hold them, else as JPEG as good as they do, smaller at last."""
+    """Encode without loss if 200 kB hold them, else as JPEG as good as they do, smaller at last."""
     for kind, quality in (("png", 0), ("jpeg", 90), ("jpeg", 65), ("jpeg", 35)):
         encoded = [base64.b64encode(_encoded(p, kind, quality=quality)).decode() for p in pictures]
         if sum(map(len, encoded)) <= SLIDER_BYTES or max(pictures[0].size) < 64:
