@@ -153,6 +153,13 @@ def test_memory_and_time_are_measured():
     assert machine.peak_memory()["host"] >= block.nbytes / 2**20
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="as Linux tells it")
+def test_a_process_does_not_count_the_memory_of_the_one_that_started_it():
+    block = np.ones(2**30, dtype=np.uint8)  # 1 GiB, touched
+    (told,) = run_python("from colorlib import machine; print(machine.peak_memory()['host'])")
+    assert 10 < float(told) < block.nbytes / 2**20
+
+
 def test_trainings_beside_each_other_share_the_threads(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "SEATS", tmp_path / "seats")
     monkeypatch.delenv("COLORLIB_THREADS", raising=False)
