@@ -92,8 +92,8 @@ def write(
     }
     folder = Path(report_dir)
     try:
-        files.write_json(folder / "run.json", _plain(run))
-        files.write_json(folder / "metrics.json", _plain(metrics))
+        for name, content in (("metrics.json", metrics), ("run.json", run)):  # the larger first
+            files.write_json(folder / name, _plain(content))
     except OSError as problem:
         reason = problem.strerror or problem
         raise RecordError(f"{folder}: cannot write the record ({reason}); run it again") from None
