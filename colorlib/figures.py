@@ -234,15 +234,33 @@ def picture_grid(
 def picture_rows(
     rows: Mapping[str, Any], captions: Mapping[str, Sequence[str]] | None = None, title: str = ""
 ) -> Image.Image:
-    """Draw a row per method, its name above it, and a column per picture; captions as in a grid."""
+    """Draw a row per method, its name above it, and a column per picture; captions as in a grid.
+
+    Of fewer pictures than methods each has a band of its own, its methods beside each other.
+    """
+    captions, count = captions or {}, min(map(len, rows.values()))
     bands = []
-    for name, batch in rows.items():
-        side = min((WIDTH - GAP) // len(batch) - GAP, 190, max(112, 900 // len(rows)))
-        cells = [ImageOps.contain(_picture(np.asarray(one)), (side, side)) for one in batch]
-        for place, text in enumerate((captions or {}).get(name, ())):
-            cells[place] = _stacked([cells[place], _words(text, side)], gap=2)
-        bands += [_words(name, WIDTH - 2 * GAP, bold=True), _stacked(cells, beside=True)]
+    if count < len(rows):
+        beside = len(rows) if len(rows) <= 6 else math.ceil(len(rows) / 2)
+        side = (WIDTH - GAP) // beside - GAP
+        for place in range(count):
+            cells = [_cell(rows, captions, name, place, side, named=True) for name in rows]
+            bands += [
+                _stacked(cells[at : at + beside], beside=True) for at in range(0, len(rows), beside)
+            ]
+    else:
+        side = min((WIDTH - GAP) // count - GAP, 190, max(112, 900 // len(rows)))
+        for name in rows:
+            cells = [_cell(rows, captions, name, place, side) for place in range(count)]
+            bands += [_words(name, WIDTH - 2 * GAP, bold=True), _stacked(cells, beside=True)]
     return _framed(ImageOps.expand(_stacked(bands, gap=4), GAP, "white"), title)
+
+
+def _cell(rows, captions, name, place, side, named=False) -> Image.Image:
+    picture = ImageOps.contain(_picture(np.asarray(rows[name][place])), (side, side))
+    above = [_words(name, side, bold=True)] if named else []
+    below = [_words(captions[name][place], side)] if name in captions else []
+    return _stacked([*above, picture, *below], gap=2)
 
 
 def _shown_size(size: tuple[int, int], room: int) -> tuple[int, int]:
