@@ -132,7 +132,7 @@ def test_rows_of_methods_fit_the_page_and_hold_every_picture(count, methods, siz
     page = figures.picture_rows(rows, {"method 0": ["+1.2 dB"] * count}, "A finding")
     shown = dict((colour, area) for area, colour in page.getcolors(page.width * page.height))
     beside = count if count >= methods else methods if methods <= 6 else (methods + 1) // 2
-    most = 190 if count >= methods else figures.WIDTH
+    most = min(190, max(112, 900 // methods)) if count >= methods else figures.WIDTH
     side = min(most, (figures.WIDTH - figures.GAP) // beside - figures.GAP)
     assert {shown.get(tuple(c)) for c in colours.tolist()} == {side**2}
     assert page.width <= figures.WIDTH
