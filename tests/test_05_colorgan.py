@@ -95,6 +95,12 @@ def test_scales_make_features_one_on_average():
     assert all(part.mean().item() == pytest.approx(1, rel=1e-3) for part in found.values())
 
 
+def test_the_lesson_scales_its_features_before_it_trains():
+    source = notebooks.path(paper.NAME).read_text(encoding="utf-8")
+    scaled = source.index("vgg = vgg and set_scales(")
+    assert scaled < source.index("models, game, histories = train_or_load(")
+
+
 # --- networks ----------------------------------------------------------------------------------
 
 
