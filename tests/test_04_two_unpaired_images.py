@@ -217,7 +217,7 @@ def test_a_finer_scale_uses_up_its_margin_and_sees_no_border():
 def test_training_and_painting_use_the_same_statistics():
     """Instance norms keep no running ones, and a validation leaves the networks as they were."""
     scale = scale_of(replace(TINY, width=8, norm="instance"))
-    paper.colour_error(scale.model, 0, pair_of(), 1)
+    paper.look_at(scale, pair_of(), 1)
     assert all(part.training for part in scale.modules["generator"].modules())
     noises = scale.model.noises(1)
     assert torch.equal(scale.model(noises), scale.model.eval()(noises))
@@ -397,10 +397,27 @@ def test_the_lines_are_those_of_the_error_of_the_colours():
     own = paper.make_pair("x", pair.target, pair.target, 20)
     assert paper.constant_lines(own)["best constant"] <= lines["best constant"]
     truth = color.as_batch(pair.target[None]).float() / 127.5 - 1
-    stub = Stub(truth)
-    assert paper.colour_error(stub, 0, pair, 1)["error"] < 1e-6
-    stub = Stub(torch.zeros_like(truth))
-    assert paper.colour_error(stub, 0, pair, 1)["error"] == pytest.approx(lines["grey"], abs=1e-4)
+    scale = scale_of()
+    scale.model = Stub(truth)
+    assert paper.look_at(scale, pair, 1)["error"] < 1e-6
+    scale.model = Stub(torch.zeros_like(truth))
+    assert paper.look_at(scale, pair, 1)["error"] == pytest.approx(lines["grey"], abs=1e-4)
+
+
+def test_to_look_at_a_scale_changes_nothing():
+    pair, weights = pair_of(side=20), []
+    for look in (True, False):
+        scale = scale_of()
+        torch.manual_seed(1)
+        for index in range(3):
+            scale.step(None, index)
+            if look:
+                found = paper.look_at(scale, pair, index)
+        weights.append([p.clone() for m in scale.modules.values() for p in m.state_dict().values()])
+    assert all(torch.equal(*both) for both in zip(*weights, strict=True))
+    assert set(found) == {"our painting", "the reference", "the truth", "error"}
+    grey = replace(pair, target=color.grey_of(pair.target))
+    assert set(paper.look_at(scale, grey, 1)) == {"our painting", "the reference"}
 
 
 def test_palette_distance_moves_earth():
@@ -419,6 +436,31 @@ def test_structure_and_palette_know_target_and_reference():
     assert paper.structure(pair.reference, pair) < 0.6
     assert paper.palette_share(pair.reference, pair) == pytest.approx(0, abs=1e-6)
     assert paper.palette_share(color.grey_of(pair.target), pair) == pytest.approx(1)
+
+
+def test_colours_are_dealt_anew_among_equally_light_places_only():
+    lightness = torch.full((1, 1, 20, 20), 40.0)
+    lightness[..., 10:] = 75
+    ab = np.zeros((20, 20, 2), np.float32)
+    ab[:10, :10, 0], ab[:10, 10:, 1] = 20, 20  # in each half one colour above, grey below
+    before = color.with_lightness(ab, lightness)
+    after = paper.deal_colours(before, lightness)
+    assert not np.array_equal(after, before)
+    for half in (np.s_[:, :10], np.s_[:, 10:]):
+        sides = [np.sort(x[half].reshape(-1, 3).astype(int), 0) for x in (before, after)]
+        assert np.abs(sides[0] - sides[1]).max() <= 1  # the same colours, but for rounding
+
+
+def test_the_parts_of_an_error_add_up_to_it():
+    pair = pair_of(30, 30, 30)
+    ab = [color.rgb_to_lab(color.as_rgb(x[None]))[0, 1:] for x in (pair.reference, pair.target)]
+    told = paper.judge(pair.reference, pair)
+    error = (ab[0] - ab[1]).square().sum(0).mean().item()
+    assert told["squared error"] == pytest.approx(error, rel=1e-4)
+    one = paper.judge(np.zeros_like(pair.target) + np.uint8([90, 60, 60]), pair)
+    assert (
+        one["own spread"] == pytest.approx(0, abs=1e-6) == pytest.approx(one["− 2 cov"], abs=1e-6)
+    )
 
 
 def test_patch_matching_finds_a_picture_in_itself_and_keeps_lightness():

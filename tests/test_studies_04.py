@@ -136,9 +136,23 @@ def test_rivals_and_promises_rest_on_pairs(bench):
     assert rows["gpnn"]["ours_minus"]["mean"] == pytest.approx(gap)
     assert rows["ours"]["ours_minus"]["mean"] == 0
     assert rows["field"]["of seven"]["mean"] == 15
-    assert study["learned"] == (
-        rows["ours"]["delta_e"] < min(rows[r]["delta_e"] for r in ("grey_floor", "mean_ab"))
-    )
+    assert rows["promises"]["structure of the reference"]["mean"] < 0  # a control that must fail
+
+
+@pytest.mark.parametrize("floor", ["palette of grey", "structure of the reference"])
+def test_to_lose_to_a_floor_of_colour_counts_and_not_to_have_learned_does_not(monkeypatch, floor):
+    """Ours is farther than the mean colour: a finding, unless its losses were not met."""
+    facts = {"palette": 0.1, "palette of grey": 0.5, "structure": 0.1}
+    facts = {
+        k: np.full((1, 5), v) for k, v in (facts | {"structure of the reference": -0.7}).items()
+    }
+    errors = dict(ours=9.0, consistent=9.0, grey_floor=8.0, mean_ab=7.0)
+    errors = {row: np.full((1, 5), error) for row, error in errors.items()}
+    monkeypatch.setattr(studies, "paint_against", lambda bench: (errors, facts))
+    bench = SimpleNamespace(scale="")
+    assert studies.run_against(bench)["learned"]
+    facts[floor] = -facts[floor]
+    assert not studies.run_against(bench)["learned"]
 
 
 def test_organised_plainly_a_step_does_the_same_and_keeps_nothing(bench):
