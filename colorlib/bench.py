@@ -73,7 +73,7 @@ class Bench:
         found = trained | {title: [Trained(rgb)] for title, rgb in (more or {}).items()}
         self.found[study], first = found, next(iter(found.values()))[0]
         rows = self._score(study, truth)
-        ends, floors = self._ends(study, trained)
+        ends, floors = self.ends(study, trained)
         for title, errors in ends.items():
             rows[title]["error"] = float(np.mean(errors))
         for title, keys in (look(self, found) if look else {}).items():
@@ -84,7 +84,7 @@ class Bench:
         about |= {"steps": steps, "scale": self.scale, "errors": ends, "floors": floors}
         return about | {"measure": self.measure, "learned": learned, "variants": rows}
 
-    def _ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
+    def ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
         """Return title -> how each training ended, and the floors that the first must beat."""
         ends = {t: [e.histories[-1].validation[-1]["error"] for e in found[t]] for t in found}
         return ends, self.floors(next(iter(found.values()))[0].variant)
@@ -198,7 +198,7 @@ class PairBench(Bench):
             kept[title]["cf_ratio"] = [float(vivid)]
         return kept
 
-    def _ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
+    def ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
         kept = self.scores[study]
         ends = {title: kept[title]["delta_e"].mean(1).tolist() for title in found}
         first, rows = next(iter(kept.values())), {"grey": "grey_floor", "constant": "mean_ab"}

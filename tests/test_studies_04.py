@@ -139,6 +139,19 @@ def test_rivals_and_promises_rest_on_pairs(bench):
     assert rows["promises"]["structure of the reference"]["mean"] < 0  # a control that must fail
 
 
+@pytest.mark.parametrize(("share", "learned"), [(0.01, True), (1.5, False)])
+def test_what_has_learned_is_read_from_the_palette(bench, monkeypatch, share, learned):
+    monkeypatch.setattr(studies, "measure", lambda *about: (0.5, share, 9.0))
+    study = bench.run("norm", look=studies.look)
+    assert study["learned"] == learned and study["floors"]["grey"] == 1
+    assert study["errors"].keys() == studies.STUDIES["norm"].keys()
+    assert {end for ends in study["errors"].values() for end in ends} == {share}
+    plain = Pair("plain", np.full((30, 30, 3), (200, 90, 40), np.uint8), scene(30, 48))
+    bench.pairs = [plain]
+    _, floors = bench.ends("norm", {})
+    assert floors["constant"] < 1, "one colour is right where the reference has only one"
+
+
 @pytest.mark.parametrize("floor", ["palette of grey", "structure of the reference"])
 def test_to_lose_to_a_floor_of_colour_counts_and_not_to_have_learned_does_not(monkeypatch, floor):
     """Ours is farther than the mean colour: a finding, unless its losses were not met."""
