@@ -21,7 +21,7 @@ FLOORS = """
 5 record evidence pairs colorize bench
 6 export
 5 batch.plan batch.stamps batch.speed
-6 batch.report batch.run batch.results batch.pages batch.compare batch.cluster batch.spread
+6 batch.report batch.run batch.results batch.pages batch.compare batch.cluster
 7 batch.cli batch.teaching __main__
 """
 FLOOR = {m: int(line[0]) for line in FLOORS.split("\n")[1:-1] for m in line.split()[1:]}
