@@ -7,6 +7,7 @@ os.environ.setdefault("COLORLIB_THREADS", "1")
 
 from pathlib import Path
 
+import exporting
 import painting
 import pytest
 import tiny
@@ -73,3 +74,8 @@ def weights(tmp_path) -> Path:
 @pytest.fixture
 def out(tmp_path) -> Path:
     return tmp_path / "out"
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Path:
+    return exporting.export(tmp_path_factory.mktemp("page"))
