@@ -91,7 +91,7 @@ def wait(ready: Callable[[], Any], what: str) -> Any:
     while time.monotonic() < end:
         if found := ready():
             return found
-        time.sleep(0.1)
+        time.sleep(0.2)
     raise AssertionError(f"waited {PATIENCE} seconds for {what}")
 
 

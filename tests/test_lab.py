@@ -19,8 +19,12 @@ from browsing import ROOT, Browser, needs_browser, process, wait
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from colorlib import files
+
 LESSON = "00_primer"
 BROKEN = "broken"  # must be seen to fail
+# the lab would ask whether to leave while it still saves
+LEAVE = "addEventListener('beforeunload', event => event.stopImmediatePropagation(), true)"
 pytestmark = pytest.mark.xdist_group("lab")  # one server and one browser serve both tests
 
 
@@ -62,6 +66,7 @@ def lab(folder) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser(folder) -> Iterator[Browser]:
     with browsing.browser(folder, "--window-size=1280,900") as opened:
+        opened.probe(LEAVE)
         yield opened
 
 
@@ -75,7 +80,7 @@ def run_all(browser: Browser, address: str, file: Path) -> list[dict]:
 
     def saved() -> list[dict]:
         browser.choose("File", "Save Notebook")
-        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        cells = files.read_json(file).get("cells", [])  # none while it is being written
         code = [cell for cell in cells if cell["cell_type"] == "code"]
         failed = any(o["output_type"] == "error" for cell in code for o in cell["outputs"])
         done = all(cell["execution_count"] for cell in code)
