@@ -1,9 +1,9 @@
-"""One thread a test process: two run side by side, and equal threads repeat bitwise."""
+"""One thread a process of the tests: two run side by side, and equal threads repeat bitwise."""
 
 import os
 import re
 
-os.environ.setdefault("COLORLIB_THREADS", "1")
+os.environ["COLORLIB_THREADS"] = "1"
 
 from pathlib import Path
 

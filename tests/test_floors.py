@@ -14,7 +14,7 @@ from colorlib import notebooks
 
 PACKAGE = Path(colorlib.__file__).parent
 FLOORS = """
-1 files devices
+1 files
 2 color pictures machine
 3 metrics adversarial classics downloads
 4 datasets training figures notebooks
