@@ -34,7 +34,7 @@ class Claim(NamedTuple):
     measured: str  # what is compared, in words
     path: Path = ()  # keys into {"studies": ...}, or the beginnings of names
     side: str = "below"  # supported where the evidence lies "below" or "above" `than`
-    than: float | Path = 0.0  # a number, or where it stands
+    than: float = 0.0
     control: Path = ()  # where evidence stands that must not pass the same rule
     untestable: str = ""  # why it cannot be tested here
 
@@ -149,29 +149,27 @@ def _judged(claim: Claim, known: Mapping[str, Any], notebook: str) -> dict[str, 
 
 
 def _verdict(claim: Claim, known: Mapping[str, Any], found: Evidence) -> str:
-    than = look_up(known, claim.than) if isinstance(claim.than, tuple) else claim.than
-    than = than["mean"] if isinstance(than, Mapping) else than
     control = look_up(known, claim.control) if claim.control else {}
-    if than is None or control is None:
+    if control is None:
         return INCONCLUSIVE
-    sides = {each < than for each in found.get("seeds", ())}
+    sides = {each < claim.than for each in found.get("seeds", ())}
     agree = len(sides) == 1 and len(found["seeds"]) >= FEWEST_TRAININGS
     if not (agree or found.get("exact") or found.get("pairs", 0) >= FEWEST_PAIRS):
         return INCONCLUSIVE
-    if control and _side(control, claim.side, than) == SUPPORTED:
+    if control and _side(control, claim) == SUPPORTED:
         return INCONCLUSIVE
     if claim.path[-1] == "delta_e_paired":
         psnr = look_up(known, (*claim.path[:-1], "psnr_paired"))
         if psnr and (psnr["mean"] < 0) == (found["mean"] < 0):  # one says nearer, one farther
             return INCONCLUSIVE
-    return _side(found, claim.side, than)
+    return _side(found, claim)
 
 
-def _side(found: Evidence, side: str, than: float) -> str:
-    below, above = found["high"] < than, found["low"] > than
+def _side(found: Evidence, claim: Claim) -> str:
+    below, above = found["high"] < claim.than, found["low"] > claim.than
     if not (below or above):
         return INCONCLUSIVE
-    return SUPPORTED if below == (side == "below") else CONTRADICTED
+    return SUPPORTED if below == (claim.side == "below") else CONTRADICTED
 
 
 def show_claims(rows: Sequence[Mapping[str, Any]], caption: str) -> None:

@@ -36,13 +36,8 @@ def write(file: Path, module: nn.Module, given: dict[str, torch.Tensor]) -> floa
     told |= {"dynamo": True, "external_data": False, "verbose": False}
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch's, about itself
         torch.onnx.export(module, (*given.values(),), file, **told)
-    return max(gap(file, module, given | larger(given, *s)) for s in ((64, 96), (224, 160)))
-
-
-def larger(given: dict[str, torch.Tensor], height: int, width: int) -> dict[str, torch.Tensor]:
-    """Return another picture to try, by the name of the first that is given."""
-    chance = torch.Generator().manual_seed(height)
-    return {next(iter(given)): torch.rand(1, 1, height, width, generator=chance) * 2 - 1}
+    pictures = (torch.rand(1, 1, *sides) * 2 - 1 for sides in ((64, 96), (224, 160)))
+    return max(gap(file, module, given | {next(iter(given)): each}) for each in pictures)
 
 
 @torch.no_grad()

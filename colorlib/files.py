@@ -44,10 +44,18 @@ def sync(folder: Path) -> None:
             os.fsync(stream.fileno())
 
 
+def plain_data(value: Any) -> Any:
+    """Turn tuples, paths and numbers of numpy and torch into what JSON knows; NaN into None."""
+
+    def known(item: Any) -> Any:
+        return item.tolist() if hasattr(item, "tolist") else os.fspath(item)
+
+    return json.loads(json.dumps(value, default=known), parse_constant=lambda not_finite: None)
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON that every reader accepts: NaN and infinity become null."""
-    plain = json.loads(json.dumps(value), parse_constant=lambda not_finite: None)
-    write_atomic(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON that every reader accepts."""
+    write_atomic(path, json.dumps(plain_data(value), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path, strict: bool = False) -> dict[str, Any]:

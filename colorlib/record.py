@@ -3,8 +3,6 @@
 metrics.json repeats; times, dates and whatever else does not, stand in run.json.
 """
 
-import json
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -93,7 +91,7 @@ def write(
     folder = Path(report_dir)
     try:
         for name, content in (("metrics.json", metrics), ("run.json", run)):  # the larger first
-            files.write_json(folder / name, _plain(content))
+            files.write_json(folder / name, content)
     except OSError as problem:
         reason = problem.strerror or problem
         raise RecordError(f"{folder}: cannot write the record ({reason}); run it again") from None
@@ -143,22 +141,9 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     import jsonschema
 
     validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text("utf-8")))
-    found = validator.iter_errors(_plain(metrics))
+    found = validator.iter_errors(files.plain_data(metrics))
     if problems := "; ".join(f"{each.json_path}: {each.message}" for each in found):
         raise RecordError(problems)
-
-
-def _plain(value: Any) -> Any:
-    """Turn tuples, paths and numbers of numpy and torch into what JSON knows; NaN into None."""
-
-    def known(item: Any) -> Any:
-        if isinstance(item, os.PathLike):
-            return os.fspath(item)
-        if hasattr(item, "tolist"):
-            return item.tolist()
-        raise RecordError(f"{item!r} is a {type(item).__name__}, not plain data")
-
-    return json.loads(json.dumps(value, default=known), parse_constant=lambda not_finite: None)
 
 
 def _git_state(folder: Path) -> dict[str, Any]:

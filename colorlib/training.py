@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from colorlib import color, devices, files
+from colorlib import color, files
 from colorlib.datasets import PictureSet
-from colorlib.machine import Machine
+from colorlib.machine import Machine, Team
 
 ENDING = ".checkpoint.pth"
 
@@ -212,7 +212,7 @@ def run(
         raise ValueError(f"{name}: {what}; call train(), or freeze their weights")
     average = average or {}
     kept = modules | {f"average of {key}": mean for key, mean in average.items()}
-    team = devices.join(machine.device)
+    team = machine.team()
     own = None if team and team.rank else folder  # the first process keeps the checkpoint
     checkpoint = _Checkpoint(name, kept, optimizers, machine, own, (fingerprint, define))
     history, progress = checkpoint.restore(steps, resume), _Progress(name, steps)
@@ -359,7 +359,7 @@ class _Checkpoint:
             _say(f"{self.name}: resumed at step {done} of {steps}")
         return History(**state["history"] | {"resumed_at": done})
 
-    def share(self, history: History, team: devices.Team) -> History:
+    def share(self, history: History, team: Team) -> History:
         """Give the first process's state and history to all."""
         told = team.agree({**self._state(), "history": asdict(history), "done": len(history.steps)})
         self._load(told)

@@ -1,12 +1,13 @@
-"""One thread a test process: two run side by side, and equal threads repeat bitwise."""
+"""One thread a process of the tests: two run side by side, and equal threads repeat bitwise."""
 
 import os
 import re
 
-os.environ.setdefault("COLORLIB_THREADS", "1")
+os.environ["COLORLIB_THREADS"] = "1"
 
 from pathlib import Path
 
+import exporting
 import painting
 import pytest
 import tiny
@@ -73,3 +74,8 @@ def weights(tmp_path) -> Path:
 @pytest.fixture
 def out(tmp_path) -> Path:
     return tmp_path / "out"
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Path:
+    return exporting.export(tmp_path_factory.mktemp("page"))

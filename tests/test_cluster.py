@@ -18,7 +18,7 @@ import tiny
 from click.testing import CliRunner
 
 from colorlib import files, machine
-from colorlib.batch import cli
+from colorlib.batch import cli, cluster
 from colorlib.batch import run as runner
 
 pytest.importorskip("distributed")
@@ -183,7 +183,9 @@ def run(*words: str):
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_an_address_that_nobody_answers_is_a_line_within_ten_seconds(root, silent):
+def test_an_address_that_nobody_answers_is_a_line_within_ten_seconds(root, monkeypatch, silent):
+    assert cluster.PATIENCE < 8
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         if not silent:
             server.close()
@@ -195,7 +197,7 @@ def test_an_address_that_nobody_answers_is_a_line_within_ten_seconds(root, silen
             target=lambda: results.append(run("--cluster", address)), daemon=True
         )
         run_it.start()
-        run_it.join(10)
+        run_it.join(3)
         server.close()
     assert results, "it waits still"
     [result] = results

@@ -98,12 +98,10 @@ def test_the_rule_and_the_same_rule_from_the_other_side(found, psnr, expected):
         assert verdict(turned(found), psnr and turned(psnr), side="above") == expected
 
 
-def test_a_threshold_is_a_number_or_the_truth_s_own_value():
+def test_a_threshold_may_be_another_number_than_zero():
     assert verdict(SURE, than=-0.2) == "supported"
     assert verdict(SURE, than=-0.7) == "inconclusive"
-    measures = {"truth": evidence.exact(-3)}
-    assert verdict(SURE, than=("studies", "measures", "truth"), measures=measures) == "contradicted"
-    assert verdict(SURE, than=("studies", "measures", "none"), measures=measures) == "inconclusive"
+    assert verdict(SURE, than=-3) == "contradicted"
 
 
 def test_a_measure_counts_only_where_its_control_fails():

@@ -6,37 +6,24 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from exporting import WEIGHTS
 from torch.nn import functional as F
 
-from colorlib import color, export, notebooks, training
+from colorlib import color, export, notebooks
 from colorlib.batch import cli
 
 lesson = notebooks.load("07_together")
 onnxruntime = pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.xdist_group("web")  # what was exported serves its page's tests too
 
 
 def run(*words: object):
     return CliRunner().invoke(cli.main, ["export", *map(str, words)])
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    recipe = lesson.Recipe(image_size=64)
-    model = lesson.Painter(recipe).eval()
-    model.daring[1:] = 0.5
-    about = {"notebook": lesson.NAME, "row": "together", "data": "noise"}
-    file = tmp_path_factory.mktemp("weights") / "together.safetensors"
-    training.save_weights(file, model, about | {"build": lesson.asdict(recipe)})
-    return file
-
-
-@pytest.fixture(scope="module")
-def exported(weights):
-    file = weights.with_suffix(".onnx")
-    done = run("-o", file, "--weights", weights)
-    assert done.exit_code == 0 and "differs by" in done.output, done.output
-    return file
+@pytest.fixture
+def weights(exported):
+    return exported.parents[1] / WEIGHTS
 
 
 @pytest.mark.parametrize(("size", "temperature"), [((64, 96), 1.0), ((160, 64), 0.3)])

@@ -14,12 +14,12 @@ import matplotlib
 import numpy as np
 import pytest
 import tiny
+from browsing import BROWSER, needs_browser
 from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from PIL import Image
-from test_site import BROWSER, needs_browser
 
 from colorlib import figures
 from colorlib.training import History

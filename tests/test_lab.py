@@ -3,110 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import browsing
 import nbformat
 import pytest
-import websocket
 import yaml
+from browsing import ROOT, Browser, needs_browser, process, wait
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from test_site import BROWSER, needs_browser
 
-ROOT = Path(__file__).parents[1]
+from colorlib import files
+
 LESSON = "00_primer"
 BROKEN = "broken"  # must be seen to fail
-PATIENCE = 120  # seconds for anything that is waited for; the whole takes about half a minute
+# the lab would ask whether to leave while it still saves
+LEAVE = "addEventListener('beforeunload', event => event.stopImmediatePropagation(), true)"
 pytestmark = pytest.mark.xdist_group("lab")  # one server and one browser serve both tests
-MENU = """
-(name => {
-  const found = [...document.querySelectorAll('.lm-MenuBar-itemLabel, .lm-Menu-itemLabel')]
-    .find(label => label.textContent === name);
-  const box = found?.getBoundingClientRect();
-  return box?.width ? [box.x + box.width / 2, box.y + box.height / 2] : null;
-})
-"""
-
-
-class Browser:
-    """One page of a headless Chromium, driven through its DevTools protocol."""
-
-    def __init__(self, port: str) -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
-            page = next(tab for tab in json.load(answer) if tab["type"] == "page")
-        address = page["webSocketDebuggerUrl"]
-        self.socket = websocket.create_connection(address, timeout=PATIENCE, suppress_origin=True)
-        self.sent = 0
-        self.exceptions: list[str] = []
-        self.call("Runtime.enable")
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command; return its result. Exceptions of the page are kept on the way."""
-        self.sent += 1
-        message = {"id": self.sent, "method": method, "params": parameters}
-        self.socket.send(json.dumps(message))
-        while True:
-            answer = json.loads(self.socket.recv())
-            if answer.get("method") == "Runtime.exceptionThrown":
-                self.exceptions.append(str(answer["params"]["exceptionDetails"]))
-            if answer.get("id") == self.sent:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def value(self, script: str) -> Any:
-        """Return what a script gives in the page."""
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def click(self, x: float, y: float) -> None:
-        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            pressed = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **pressed)
-
-    def choose(self, *path: str) -> None:
-        """Click through a menu: "Run", "Run All Cells"."""
-        for name in path:
-            self.click(*wait(lambda n=name: self.value(f"{MENU}({n!r})"), f"the menu item {name}"))
-
-
-def wait(ready: Callable[[], Any], what: str) -> Any:
-    """Wait until `ready` gives something, and return it."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if found := ready():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"waited {PATIENCE} seconds for {what}")
-
-
-@contextmanager
-def process(command: list[str], folder: Path, log: Path) -> Iterator[None]:
-    """A server while it is needed; it and what it started end with the block."""
-    own = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "RUNTIME")}
-    options = {"cwd": folder, "env": {**os.environ, **own}, "start_new_session": True}
-    with log.open("w") as stream:
-        started = subprocess.Popen(command, stdout=stream, stderr=stream, **options)
-    try:
-        yield
-    finally:
-        os.killpg(started.pid, signal.SIGTERM)
-        try:
-            started.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(started.pid, signal.SIGKILL)
-            started.wait()
 
 
 def make_lab() -> list[str]:
@@ -146,13 +65,9 @@ def lab(folder) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(folder) -> Iterator[Browser]:
-    profile = folder / "profile"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-    options += [f"--user-data-dir={profile}", "--window-size=1280,900", "about:blank"]
-    with process([BROWSER, *options], folder, folder / "browser.log"):
-        told = profile / "DevToolsActivePort"
-        port = wait(lambda: told.exists() and told.read_text().split(), "the browser")[0]
-        yield Browser(port)
+    with browsing.browser(folder, "--window-size=1280,900") as opened:
+        opened.probe(LEAVE)
+        yield opened
 
 
 def run_all(browser: Browser, address: str, file: Path) -> list[dict]:
@@ -165,7 +80,7 @@ def run_all(browser: Browser, address: str, file: Path) -> list[dict]:
 
     def saved() -> list[dict]:
         browser.choose("File", "Save Notebook")
-        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        cells = files.read_json(file).get("cells", [])  # none while it is being written
         code = [cell for cell in cells if cell["cell_type"] == "code"]
         failed = any(o["output_type"] == "error" for cell in code for o in cell["outputs"])
         done = all(cell["execution_count"] for cell in code)

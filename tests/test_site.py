@@ -1,37 +1,34 @@
 """The committed pages as a reader's browser sees them: no broken link, no error, any width."""
 
 import io
-import json
 import re
-import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
+import browsing
 import pytest
 import tiny
+from browsing import ROOT, Browser, needs_browser, wait
 from bs4 import BeautifulSoup
 
 from colorlib.batch import pages
 
-ROOT = Path(__file__).parents[1]
-KNOWN = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, KNOWN)), "")
 PROBE = """
-<script>
 const errors = [];
 addEventListener("error", event => errors.push(event.message || event.target.outerHTML), true);
 addEventListener("load", () => {
   const broken = [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src);
   const root = document.documentElement;
-  root.dataset.seen = JSON.stringify({errors, broken, wide: root.scrollWidth - root.clientWidth,
-    pictures: document.images.length});
+  window.seen = {errors, broken, wide: root.scrollWidth - root.clientWidth,
+    pictures: document.images.length, page: location.href};
 });
-</script>
 """
+pytestmark = pytest.mark.xdist_group("site")  # one browser serves all
 
 
 @pytest.fixture(scope="module")
@@ -77,34 +74,31 @@ def test_headings_descend_one_level_at_a_time(site):
         assert soup.html.get("lang") and soup.title.get_text(strip=True), page
 
 
-def browse(page: Path, width: int, profile: Path) -> dict:
-    """Open a page in the browser and return what the probe saw."""
-    probed = page.with_name(f"probed-{width}.html")
-    source = page.read_text(encoding="utf-8")
-    probed.write_text(source.replace("<head>", f"<head>{PROBE}", 1), encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000"]
-    options += [f"--user-data-dir={profile}", f"--window-size={width},900", "--dump-dom"]
-    command = [BROWSER, *options, probed.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    probed.unlink()
-    shown = BeautifulSoup(done.stdout, "html.parser").html
-    return {"page": shown, **json.loads(shown["data-seen"])}
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    with browsing.browser(tmp_path_factory.mktemp("browser")) as opened:
+        opened.probe(PROBE)
+        yield opened
 
 
-needs_browser = pytest.mark.skipif(not BROWSER, reason="no Chromium here; .ci/run installs it")
+def browse(browser: Browser, page: Path, width: int) -> dict:
+    """Open a page and return what the probe saw."""
+    browser.open(page, width, 900)
+    loaded = f"window.seen?.page == {page.as_uri()!r} && window.seen"
+    return wait(lambda: browser.value(loaded), page.name)
 
 
 @needs_browser
-def test_the_probe_sees_what_is_wrong(tmp_path):
+def test_the_probe_sees_what_is_wrong(browser, tmp_path):
     page = tmp_path / "bad.html"
     wide = '<p style="width: 2000px">wide</p>'
     page.write_text(f"<html><head></head><img src='no.png'><script>oops()</script>{wide}</html>")
-    seen = browse(page, 500, tmp_path / "profile")
+    seen = browse(browser, page, 500)
     assert len(seen["broken"]) == 1 and "oops" in str(seen["errors"]) and seen["wide"] > 1000
 
 
 @needs_browser
-def test_a_slider_works_on_a_page_that_may_fetch_nothing(tmp_path):
+def test_a_slider_works_on_a_page_that_may_fetch_nothing(browser, tmp_path):
     script = """const b = document.querySelector(".slider b"); b.textContent = "moved";
     addEventListener("securitypolicyviolation", () => b.textContent += ", not fetched");
     fetch("http://127.0.0.1:9/").catch(() => 0)"""
@@ -113,15 +107,17 @@ def test_a_slider_works_on_a_page_that_may_fetch_nothing(tmp_path):
     notebook = tiny.notebook("# T", "slider()")
     notebook["cells"][1]["outputs"] = [shown]
     tiny.keep(tmp_path / "notebook.ipynb", notebook)
-    seen = browse(pages.render(tmp_path), 500, tmp_path / "profile")
-    assert seen["page"].b.string == "moved, not fetched" and seen["errors"] == []
+    assert browse(browser, pages.render(tmp_path), 500)["errors"] == []
+    said = "document.querySelector('.slider b').textContent"
+    wait(lambda: browser.value(said) == "moved, not fetched", "the slider")
+    assert browser.value("errors") == []
 
 
 @needs_browser
 @pytest.mark.parametrize("width", [500, 1280])
-def test_a_browser_shows_every_page_without_an_error(site, tmp_path, width):
+def test_a_browser_shows_every_page_without_an_error(browser, site, width):
     for page in sorted(site.rglob("*.html")):
-        seen = browse(page, width, tmp_path)
+        seen = browse(browser, page, width)
         assert seen["pictures"] == len(soup_of(page).find_all("img"))
         assert (seen["errors"], seen["broken"]) == ([], []), page
         assert seen["wide"] <= 0, f"{page} is {seen['wide']} pixels too wide at {width}"

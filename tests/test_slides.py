@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
 
+import browsing
 import pytest
-from bs4 import BeautifulSoup
-from test_lab import ROOT
-from test_site import BROWSER, needs_browser
+from browsing import ROOT, needs_browser, wait
 
 pytestmark = [
     needs_browser,
     pytest.mark.skipif(not shutil.which("npm"), reason="no npm here, which make slides needs"),
     pytest.mark.slow,
 ]
-PROBE = """<head><script>
+PROBE = """
 const errors = [];
 for (const kind of ["error", "securitypolicyviolation"]) {
   addEventListener(kind, event => errors.push(event.message || event.type), true);
@@ -35,9 +33,9 @@ addEventListener("load", () => setTimeout(() => {
     const broken = [...slide.querySelectorAll("img")].filter(image => !image.naturalWidth);
     return {shown: shown.length, over: over.length, broken: broken.length, text: slide.innerText};
   });
-  document.documentElement.dataset.seen = JSON.stringify({errors, slides: seen});
+  window.seen = {errors, slides: seen, page: location.href};
 }, 500));
-</script>"""
+"""
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +49,20 @@ def decks(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("size", ["1280,720", "900,1200"])
+@pytest.mark.parametrize("size", [(1280, 720), (900, 1200)])
 def test_every_slide_holds_what_is_on_it(decks, tmp_path, size):
     pages = [page for page in sorted(decks.rglob("index.html")) if page.parent != decks]
     assert {page.parent.name for page in pages} >= {"00_primer", "07_together"}
-    for page in pages if size == "1280,720" else pages[:2]:
-        probed = page.with_name("probed.html")
-        source = page.read_text(encoding="utf-8")
-        probed.write_text(source.replace("<head>", PROBE, 1), encoding="utf-8")
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000"]
-        options += [f"--user-data-dir={tmp_path}", f"--window-size={size}", "--dump-dom"]
-        command = [BROWSER, *options, probed.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        shown = BeautifulSoup(done.stdout, "html.parser").html
-        seen = json.loads(shown["data-seen"])
-        assert seen["errors"] == [] and len(seen["slides"]) > 20, page
-        for number, slide in enumerate(seen["slides"], 1):
-            assert (slide["over"], slide["broken"]) == (0, 0), f"{page}, slide {number}"
-            assert slide["shown"] > 1, f"{page}: slide {number} is bare"
-            assert "Solution" not in slide["text"]
-        assert not shown.select(".slides details, .slides .highlight")
+    with browsing.browser(tmp_path) as browser:
+        browser.probe(PROBE)
+        for page in pages if size == (1280, 720) else pages[:2]:
+            browser.open(page, *size)
+            shown = f"window.seen?.page.startsWith({page.as_uri()!r}) && window.seen"
+            seen = wait(lambda s=shown: browser.value(s), page)
+            assert seen["errors"] == [] and len(seen["slides"]) > 20, page
+            for number, slide in enumerate(seen["slides"], 1):
+                assert (slide["over"], slide["broken"]) == (0, 0), f"{page}, slide {number}"
+                assert slide["shown"] > 1, f"{page}: slide {number} is bare"
+                assert "Solution" not in slide["text"]
+            folded = "document.querySelectorAll('.slides details, .slides .highlight').length"
+            assert browser.value(folded) == 0

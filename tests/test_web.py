@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import browsing
 import numpy as np
 import pytest
-import torch
+from browsing import Browser, needs_browser, process, wait
+from exporting import WEIGHTS
 from PIL import Image
-from test_lab import ROOT, Browser, process, wait
-from test_site import BROWSER, needs_browser
-from torch.nn import functional as F
 
-from colorlib import color, datasets, metrics, notebooks, pictures, training
+from colorlib import color, datasets, metrics, notebooks, pictures
 
 lesson = notebooks.load("07_together")
 pytestmark = [
@@ -27,15 +25,21 @@ pytestmark = [
     pytest.mark.xdist_group("web"),  # one server and one browser serve all
 ]
 SAID = "(document.getElementById('said')?.textContent ?? 'not yet loaded')"
-SIDE = 64  # what the network sees of the short side
 # A size, another temperature than 1, and how far the page may be off. 345 x 230 becomes 96 x 64:
 # nothing is padded. 330 becomes 92, padded to 96, which the exported network takes for picture
 CASES = [((345, 230), 0.3, 0.05), ((330, 230), 0.5, 1.0)]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("page")
+def folder(exported) -> Path:
+    if not (exported.parent / "index.html").exists():
+        pytest.skip("npm cannot fetch onnxruntime-web")
+    return exported.parents[1]
+
+
+@pytest.fixture(scope="module")
+def weights(folder) -> Path:
+    return folder / WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -51,34 +55,8 @@ def photos(folder) -> dict[tuple[int, int], Path]:
 
 
 @pytest.fixture(scope="module")
-def weights(folder, photos) -> Path:
-    """An untrained network whose norms know a photo: its colours differ from place to place."""
-    torch.manual_seed(0)
-    recipe = lesson.Recipe(image_size=SIDE)
-    model = lesson.Painter(recipe).train()
-    for norm in model.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.momentum = 1.0
-    level = color.lightness_of(pictures.read_rgb(photos[345, 230])) / 50 - 1
-    with torch.no_grad():
-        model(F.interpolate(level, (192, 128)))
-    torch.nn.init.normal_(model.answer.weight, std=0.3)
-    model.daring[1:] = 0.7
-    about = {"notebook": lesson.NAME, "row": lesson.MAIN_ROW, "data": "noise"}
-    file = folder / "together.safetensors"
-    training.save_weights(file, model, about | {"build": lesson.asdict(recipe)})
-    return file
-
-
-@pytest.fixture(scope="module")
-def address(folder, weights) -> Iterator[str]:
+def address(folder) -> Iterator[str]:
     """Where a plain server serves what `make web` has built."""
-    built = [f"bin={Path(sys.executable).parent}", f"WEB={folder / 'web'}", f"WEIGHTS={weights}"]
-    command = ["make", "--old-file=.venv/.ready", "web", *built]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode and not [*ROOT.glob("build/onnxruntime-web-*.tgz")]:
-        pytest.skip("npm cannot fetch onnxruntime-web")
-    assert done.returncode == 0, done.stderr
     server = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "-d"]
     log = folder / "server.log"
     with process([*server, str(folder / "web")], folder, log):
@@ -88,13 +66,8 @@ def address(folder, weights) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def chromium(folder) -> Iterator[Browser]:
     """A browser that writes down what is asked of the network."""
-    profile, log = folder / "profile", folder / "network.json"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-    options += [f"--user-data-dir={profile}", f"--log-net-log={log}", "about:blank"]
-    with process([BROWSER, *options], folder, folder / "browser.log"):
-        told = profile / "DevToolsActivePort"
-        port = wait(lambda: told.exists() and told.read_text().split(), "the browser")[0]
-        yield Browser(port)
+    with browsing.browser(folder, f"--log-net-log={folder / 'network.json'}") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -72,9 +72,10 @@ def run(
     rows = [(r.task.title, r.state, files.duration(r.seconds), r.note) for r in runs]
     show(("notebook", "state", "time", ""), rows)
     if vary and not options["dry_run"]:
-        from colorlib.batch import spread
+        from colorlib.batch.compare import summarize
 
-        show(spread.HEAD, spread.summarize(runs))
+        scores = ("gain over grey, dB", "CIEDE2000")
+        show(("notebook", "parameters", "seeds", *scores), summarize(runs))
     reports = files.root() / "reports"
     if any(r.state == "finished" and reports in r.task.report.parents for r in runs):
         from colorlib.batch import pages, results

@@ -107,7 +107,6 @@ def _make(client: Any, each: runner.Run, force: bool, lost: list[runner.Run]) ->
 def _bring(task: Task, current: dict[str, str], made: dict[str, bytes]) -> None:
     """Publish a report that a worker made in a folder which is not ours."""
     with stamps.lock(task):
-        stamps.recover(task)
         stamps.prepare(task, current)
         for name, content in made.items():
             files.write_atomic(task.partial / name, content)

@@ -1,10 +1,14 @@
-"""My run against the committed one, metric by metric, within stated tolerances."""
+"""Runs held against each other: mine and the committed one, and those that differ in their seed."""
 
+import itertools
 import json
+import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from colorlib import files, notebooks
+from colorlib.batch.run import Run
 from colorlib.batch.stamps import STAMP
 
 # metric: largest difference on the same processor and thread count, and elsewhere
@@ -20,6 +24,7 @@ TOLERANCES: dict[str, tuple[float, float]] = {
 ENOUGH = 5  # seeds whose spread takes the place of the second number, where they are committed
 FLOOR_SHARE = 0.1  # nothing is trained there: only decoding and rounding differ
 FITS, MISFITS = ("identical", "within tolerance"), ("outside", "other pictures")
+SUMMARY = "summary.json"  # of the seeds of a sweep, beside their reports
 ROUNDING = ("device", "cpu", "gpu", "threads", "versions")  # of run.json's machine: how sums round
 
 
@@ -47,7 +52,7 @@ def _compare_one(name: str, profile: str, against: str) -> tuple[str, str]:
     if metrics.get("profile") != profile:
         return "not run here", f"run it: colorlib run {name} --profile {profile}"
     other = other_machine(run, committed_json(profile, name, "run.json", against))
-    seeds = committed_json(f"seeds/{profile}", f"{name}/default", "summary.json", against)
+    seeds = committed_json(f"seeds/{profile}", f"{name}/default", SUMMARY, against)
     widths = seeds["results"] if len(seeds.get("seeds", ())) >= ENOUGH else {}
     verdict, note = judge(metrics, committed, near=not other, widths=widths)
     return verdict, f"{other or 'same kind of machine'}; {note}"
@@ -100,3 +105,50 @@ def _farthest(row: str, ours: dict, theirs: dict, near: bool, widths: dict) -> t
         words = f"{row} {metric} {mine:.4g}, committed {committed:.4g} (± {limit:.2g}{of})"
         found.append((abs(mine - committed) / (limit + 1e-9), words))
     return max(found)
+
+
+def summarize(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """Write a summary beside the reports of each variant of a sweep; return a line for each."""
+    lines = []
+    for folder, group in itertools.groupby(runs, key=lambda run: run.task.report.parent):
+        some = [*group]
+        task, whole = some[0].task, [run.task.report for run in some if run.good]
+        rows = _rows(whole)
+        own = {k: v for k, v in task.parameters.items() if k not in ("seed", "profile")}
+        seeds = [int(report.name.removeprefix("seed-")) for report in whole]
+        about = {"notebook": task.name, "profile": task.profile, "parameters": own, "seeds": seeds}
+        memory = [files.read_json(report / "run.json").get("memory_mib", {}) for report in whole]
+        about["memory_mib"] = max((each.get("host", 0) for each in memory), default=0)  # a kernel's
+        if whole:
+            files.write_json(folder / SUMMARY, {**about, "results": rows})
+        main = rows.get(notebooks.main_row(task.name), {})
+        told = [_words(main.get(metric)) for metric in ("gain_over_grey", "delta_e")]
+        lines.append((task.name, folder.name, f"{len(whole)} of {len(some)}", *told))
+    return lines
+
+
+def _rows(reports: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return mean, standard deviation and width of every metric of every row that all have."""
+    found = [files.read_json(report / "metrics.json").get("results", {}) for report in reports]
+    common = [row for row in (found[0] if found else ()) if all(row in each for each in found)]
+    return {
+        row: {metric: _spread([each[row][metric] for each in found]) for metric in TOLERANCES}
+        for row in common
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float | None]:
+    """Width: within it lie 19 of 20 pairs of runs, where runs spread as the normal law does."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return {"mean": values[0], "sd": None, "width": None}
+    sd = statistics.stdev(values)
+    width = float(stats.t.ppf(0.975, len(values) - 1)) * sd * 2**0.5
+    return {"mean": statistics.fmean(values), "sd": sd, "width": width}
+
+
+def _words(found: dict[str, Any] | None) -> str:
+    if not found:
+        return "–"
+    return f"{found['mean']:.2f}" + (f" ± {found['sd']:.2f}" if found["sd"] is not None else "")

@@ -87,17 +87,11 @@ def run(
     profile: str = "laptop",
     parameters: dict[str, Any] | None = None,
     kind: str = "lessons",
-    jobs: int = 1,
-    force: bool = False,
-    dry_run: bool = False,
     vary: Mapping[str, Sequence[Any]] | None = None,
-    make: Callable[[Run, bool, int], None] | None = None,
+    **how: Any,
 ) -> list[Run]:
-    """Run notebooks (all of a kind when none is named), `jobs` side by side; publish reports.
-
-    vary: of a sweep, values of some parameters. make: what makes a report, unless it is made here.
-    """
-    return run_tasks(plan.plan(names, profile, parameters, kind, vary), jobs, force, dry_run, make)
+    """Plan notebooks as `plan.plan` does, and run them as `run_tasks` does."""
+    return run_tasks(plan.plan(names, profile, parameters, kind, vary), **how)
 
 
 def run_tasks(
@@ -107,7 +101,10 @@ def run_tasks(
     dry_run: bool = False,
     make: Callable[[Run, bool, int], None] | None = None,
 ) -> list[Run]:
-    """Run what was planned, one group after the other."""
+    """Run what was planned, one group after the other, `jobs` side by side; publish reports.
+
+    make: what makes a report, unless it is made here.
+    """
     groups = [[Run(task, plan.expectation(task)) for task in group] for group in tasks]
     everything = [each for group in groups for each in group]
     for group in groups:
@@ -172,33 +169,23 @@ def _reason(error: Exception, heading: str) -> str:
     return f"{where}{kind}: {text}"
 
 
-def _why(task: Task, current: dict[str, str], force: bool) -> str:
-    """Say why a notebook is run, and whether a report in git is replaced; "" to skip it."""
-    why = stamps.changes(task.report, current) or ("forced" if force else "")
-    if why and stamps.is_committed(task.report):
-        why += "; replaces a committed report: git restore brings that back"
-    return why
-
-
 def _foretell(each: Run, force: bool) -> None:
-    stamps.refuse_foreign(each.task)
-    if why := _why(each.task, stamps.stamp(each.task), force):
-        each.end("would run", f"{why} ({each.expected.source})")
+    if due(each, force):
+        each.end("would run", f"{each.note} ({each.expected.source})")
         each.seconds = each.expected.seconds
-    else:
-        each.end("skipped", "unchanged")
 
 
 def due(each: Run, force: bool) -> dict[str, str]:
-    """Return the stamp of what is to be run now, under its lock; {} where it is skipped."""
-    stamps.recover(each.task)
+    """Return the stamp of what is to be run, and note why; {} where it is skipped."""
     stamps.refuse_foreign(each.task)
     current = stamps.stamp(each.task)
-    each.note = _why(each.task, current, force)
-    if each.note:
-        return current
-    each.end("skipped", "unchanged; --force runs it again")
-    return {}
+    each.note = stamps.changes(each.task.report, current) or ("forced" if force else "")
+    if not each.note:
+        each.end("skipped", "unchanged; --force runs it again")
+        return {}
+    if stamps.is_committed(each.task.report):
+        each.note += "; replaces a committed report: git restore brings that back"
+    return current
 
 
 def make_report(each: Run, force: bool, beside: int) -> None:

@@ -115,12 +115,13 @@ def recover(task: Task) -> None:
 
 @contextlib.contextmanager
 def lock(task: Task) -> Iterator[None]:
-    """Hold a report: another living runner is refused, a dead one's hold has died with it."""
+    """Hold a report, mended; another living runner is refused, a dead one's hold died with it."""
     file = task.beside("lock")
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(file, timeout=0):
             try:
+                recover(task)
                 yield
             finally:
                 file.unlink(missing_ok=True)

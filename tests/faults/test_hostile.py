@@ -10,7 +10,8 @@ import urllib.request
 import psutil
 import pytest
 import tiny
-from test_lab import make_lab, process, wait
+from browsing import process, wait
+from test_lab import make_lab
 from test_pages import displayed, figure, read, report
 from tiny import changes, commit, task_of
 

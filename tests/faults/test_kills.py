@@ -21,7 +21,6 @@ import numpy as np
 import psutil
 import pytest
 import tiny
-from test_run_notebooks import environment
 from tiny import RECORD, files_of, finish, hidden, leave, play, printed, task_of, use
 from toy import Toy, series
 
@@ -252,7 +251,7 @@ print("resumed at", history.resumed_at, file=sys.stderr)
 def start_training(folder: Path) -> subprocess.Popen:
     command = [sys.executable, "-c", TRAIN, str(folder)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment(), **pipes)
+    return subprocess.Popen(command, **pipes)
 
 
 @pytest.mark.long  # in fresh processes; in forked ones, below, at any moment
@@ -408,7 +407,7 @@ def test_a_lesson_killed_at_three_moments_ends_bit_identical(tmp_path, name):
         command = [sys.executable, "-m", "colorlib", "run", name, "--profile", "smoke"]
         options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         command += ["-p", "report_dir", str(tmp_path / place)]
-        return subprocess.Popen(command, env=environment(), **options)
+        return subprocess.Popen(command, **options)
 
     began = time.monotonic()
     assert start("whole").wait() == 0
