@@ -123,6 +123,15 @@ def test_operations_are_those_of_torchs_counter_also_in_inference():
     assert sum(flops for flops, _, _ in paint.done) == forward.get_total_flops()
 
 
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_backward_costs_twice_its_forward_in_groups_too(kind, groups):
+    net, x = kind(8, 8, 3, groups=groups), torch.rand(2, 8, 9, 9, requires_grad=True)
+    forward = sum(flops for flops, _, _ in studies.work_of(lambda: net(x)).done)
+    out = net(x).sum()
+    assert sum(flops for flops, _, _ in studies.work_of(out.backward).done) == 2 * forward > 0
+
+
 def test_bytes_are_read_and_written_and_views_cost_nothing():
     a, b = torch.rand(1000), torch.rand(1000)
     assert [size for _, _, size in studies.work_of(lambda: a + b).done] == [3 * 4000]
