@@ -1,6 +1,6 @@
 # make reports · make test · make quick · make test-faults · make lab · make compare · make student · make web · make slides   (each builds .venv by itself the first time)
 PROFILE ?= laptop
-JOBS ?= 1
+JOBS ?= 2
 supported := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do $$p -c '$(supported)' 2>/dev/null && echo $$p && break; done)
 WEB ?= build/web
