@@ -96,9 +96,14 @@ def choose_painter(
     """Return what paints one photo: a trained model, or one that learns a reference first."""
     notebook = notebooks.load(name)
     learns, given = hasattr(notebook, "fit_reference"), bool(weights or row)
-    known = inspect.signature(getattr(notebook, "colorize", lambda: None)).parameters
+    known, learning = (
+        inspect.signature(getattr(notebook, hook, lambda: None)).parameters
+        for hook in ("colorize", "fit_reference")
+    )
     options = {option: value for option, value in asked.items() if value}
-    strange = next((option for option in options if option not in known), "")
+    painting = {option: value for option, value in options.items() if option in known}
+    taken = {*known, *([] if given else learning)}
+    strange = next((option for option in options if option not in taken), "")
     refusals = {
         "trains no model that colours pictures; choose another --with": not known,
         "takes no reference picture; leave --reference out": reference and not learns,
@@ -121,7 +126,7 @@ def choose_painter(
         share = min(1.0, (MOST_PAINTED / rgb[..., 0].size) ** 0.5)
         small = pictures.resize(rgb, max(1, round(min(rgb.shape[:2]) * share)), "keep")
         model = model_for(color.lightness_of(small).to(here.device))
-        painted = colorize_picture(notebook, model, small, here, **options, **version)
+        painted = colorize_picture(notebook, model, small, here, **painting, **version)
         return painted if share == 1 else enlarge(painted, rgb)
 
     return paint
@@ -158,7 +163,8 @@ def _learned(
     fit = functools.partial(notebook.fit_reference, pictures.read_rgb(reference), here, **given)
     once = functools.cache(fit)
     anew = "lightness" in known
-    when = f"{'for each photo' if anew else 'once'}: {getattr(notebook, 'FIT_TAKES', 'minutes')}"
+    takes = getattr(notebook, "LONG_TAKES" if options.get("long") else "FIT_TAKES", "minutes")
+    when = f"{'for each photo' if anew else 'once'}: {takes}"
     click.echo(f"{name} learns the colours of {Path(reference).name} {when}", err=True)
     return lambda lightness: fit(lightness=lightness) if anew else once()
 
@@ -216,6 +222,7 @@ def colorize_file(
 @click.option("--weights", default="", help="A file of weights instead of the best run's.")
 @click.option("--row", default="", help="Another trained row of the notebook, as unet_gan.")
 @click.option("--side", default=0, type=click.IntRange(0), help="Short side it sees; 0: its own.")
+@click.option("--long", is_flag=True, help="Learn the reference with the paper's own numbers (02).")
 @click.option("--draws", default=1, type=click.IntRange(1, 100), help="Versions (05, 07).")
 @click.option("--temperature", default=0.0, type=click.FloatRange(0, 4), help=COMMITS)
 @click.option("--device", default="auto", help="auto, cpu or cuda.")

@@ -44,11 +44,11 @@ def colorize(model, grey_pictures, draws=1, seed=0):
 
 
 FITS = """%%define
-FIT_TAKES = "a moment"
+FIT_TAKES, LONG_TAKES = "a moment", "a day"
 CALLS = []
 
-def fit_reference(reference, here, side=0):
-    CALLS.append(side)
+def fit_reference(reference, here, side=0, long=False):
+    CALLS.append("long" if long else side)
     return color.to_network(color.as_batch(reference[None]))[1].mean((2, 3), keepdim=True)
 
 def colorize(model, grey_pictures, side=0):

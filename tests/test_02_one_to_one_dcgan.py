@@ -309,6 +309,13 @@ def test_a_reference_is_learned_for_the_command_line(monkeypatch):
     assert paper.colorize(model, color.lightness_of(scene(140, 150))).shape == (1, 3, 140, 150)
 
 
+def test_the_long_way_is_the_papers_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(paper, "train", lambda _, *given: [asked.extend(given)])
+    paper.fit_reference(scene(100, 90), HERE, long=True)
+    assert asked[:2] == [paper.Recipe(), paper.Budget()]
+
+
 # --- pairs ----------------------------------------------------------------------------------------
 
 

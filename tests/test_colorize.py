@@ -111,6 +111,12 @@ def test_a_reference_is_learned_once_and_painted_on_every_photo(tmp_path, out, r
     assert a > 0.1 and b > 0.02  # reddish
 
 
+def test_a_reference_is_learned_the_long_way_when_asked(tmp_path, out, red):
+    done = run(out, photo(tmp_path / "a.png", mode="L"), reference=red, paints="02", long=True)
+    assert done.exit_code == 0 and "learns the colours of red.png once: a day" in done.output
+    assert calls("02") == ["long"]
+
+
 def test_a_notebook_that_asks_for_the_photo_learns_for_each_anew(tmp_path, out, red):
     for size in ((30, 20), (50, 40)):
         photo(tmp_path / f"{size[0]}.png", size=size)
@@ -138,6 +144,8 @@ def test_nothing_is_learned_when_there_is_nothing_to_paint(tmp_path, out, red):
         ("03", {"draws": 2}, "leave --draws out"),
         ("05", {"side": 9}, "leave --side out"),
         ("03", {"temperature": 2}, "leave --temperature out"),
+        ("02", {"weights": "w.safetensors", "long": True}, "leave --long out"),
+        ("04", {"reference": "red.png", "long": True}, "leave --long out"),
         ("05", {"draws": 2, "weights": "mute.safetensors"}, "no noise"),
         ("07", {}, "choose another --with"),
         ("09", {}, "unknown notebook '09'"),
