@@ -163,8 +163,7 @@ def _learned(
     fit = functools.partial(notebook.fit_reference, pictures.read_rgb(reference), here, **given)
     once = functools.cache(fit)
     anew = "lightness" in known
-    takes = getattr(notebook, "LONG_TAKES" if options.get("long") else "FIT_TAKES", "minutes")
-    when = f"{'for each photo' if anew else 'once'}: {takes}"
+    when = f"{'for each photo' if anew else 'once'}: {getattr(notebook, 'FIT_TAKES', 'minutes')}"
     click.echo(f"{name} learns the colours of {Path(reference).name} {when}", err=True)
     return lambda lightness: fit(lightness=lightness) if anew else once()
 

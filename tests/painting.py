@@ -44,7 +44,7 @@ def colorize(model, grey_pictures, draws=1, seed=0):
 
 
 FITS = """%%define
-FIT_TAKES, LONG_TAKES = "a moment", "a day"
+FIT_TAKES = "a moment"
 CALLS = []
 
 def fit_reference(reference, here, side=0, long=False):
