@@ -8,7 +8,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import chain, count
 from pathlib import Path
 from types import ModuleType
@@ -96,14 +96,11 @@ def choose_painter(
     """Return what paints one photo: a trained model, or one that learns a reference first."""
     notebook = notebooks.load(name)
     learns, given = hasattr(notebook, "fit_reference"), bool(weights or row)
-    known, learning = (
-        inspect.signature(getattr(notebook, hook, lambda: None)).parameters
-        for hook in ("colorize", "fit_reference")
-    )
+    known = _takes(notebook, "colorize")
     options = {option: value for option, value in asked.items() if value}
     painting = {option: value for option, value in options.items() if option in known}
-    taken = {*known, *([] if given else learning)}
-    strange = next((option for option in options if option not in taken), "")
+    learning = () if given else _takes(notebook, "fit_reference")
+    strange = next(iter(options.keys() - known - {*learning}), "")
     refusals = {
         "trains no model that colours pictures; choose another --with": not known,
         "takes no reference picture; leave --reference out": reference and not learns,
@@ -132,6 +129,10 @@ def choose_painter(
     return paint
 
 
+def _takes(notebook: ModuleType, hook: str) -> Collection[str]:
+    return inspect.signature(getattr(notebook, hook, lambda: None)).parameters
+
+
 def _trained(
     notebook: ModuleType, name: str, file: Path, here: machine.Machine, draws: int
 ) -> Callable[[Tensor], torch.nn.Module]:
@@ -141,8 +142,8 @@ def _trained(
     if draws > 1 and not versions(model):
         raise ColorizeError(f"{file}: has no noise, all versions would be one; leave --draws out")
     small = ", the small model that comes with colorlib; colours are guesses"
-    what = small if MODELS in file.resolve().parents else ""
-    click.echo(f"{name}, {info.get('row', '')}: weights trained on {data}{what}", err=True)
+    what = data + small * (MODELS in file.resolve().parents)
+    click.echo(f"{name}, {info.get('row', '')}: weights trained on {what}", err=True)
 
     def model_for(lightness: Tensor) -> torch.nn.Module:
         photo = thumbnail(lightness)
@@ -158,7 +159,7 @@ def _learned(
     notebook: ModuleType, name: str, reference: str, here: machine.Machine, options: dict
 ) -> Callable[[Tensor], torch.nn.Module]:
     """Return what learns a reference's colours: for every photo, or once, when it is needed."""
-    known = inspect.signature(notebook.fit_reference).parameters
+    known = _takes(notebook, "fit_reference")
     given = {key: value for key, value in options.items() if key in known}
     fit = functools.partial(notebook.fit_reference, pictures.read_rgb(reference), here, **given)
     once = functools.cache(fit)

@@ -49,8 +49,7 @@ def paired(ours: Any, theirs: Any) -> dict[str, Any]:
 
 def measured(values: Iterable[float]) -> dict[str, Any]:
     """Sum up one number a training, or a repetition: mean and 95 % interval over them."""
-    values = [*map(float, values)]
-    low, high = metrics.bootstrap(np.array(values), seed=0)
+    low, high = metrics.bootstrap(np.array(values := [*map(float, values)]), seed=0)
     return {"mean": float(np.mean(values)), "low": low, "high": high, "seeds": values}
 
 

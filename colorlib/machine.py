@@ -221,8 +221,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Say whether the device multiplies bfloat16 in hardware: a capability, not a timing."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def physical_cores() -> int:

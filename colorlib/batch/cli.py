@@ -112,8 +112,7 @@ def compare(names: tuple[str, ...], profile: str, against: str) -> None:
 
     comparisons = comparing.compare(profile, names, against)
     show(("notebook", "verdict", ""), comparisons)
-    if not comparing.good(comparisons):
-        sys.exit(1)
+    sys.exit(not comparing.good(comparisons))
 
 
 def passed_on(name: str, about: str) -> click.Command:
@@ -130,9 +129,7 @@ def passed_on(name: str, about: str) -> click.Command:
     return click.Command(name, odd, callback, given, help=about, add_help_option=False)
 
 
-main.add_command(
-    passed_on("colorize", "Colour photographs, with a trained notebook or after a reference.")
-)
+main.add_command(passed_on("colorize", "Colour photographs, by a trained notebook or a reference."))
 main.add_command(passed_on("export", "Write a trained network as an ONNX file."))
 
 

@@ -172,10 +172,6 @@ def render_index(reports: str | Path) -> Path:
     return page
 
 
-def _no_grid(figure: dict[str, Any]) -> bool:
-    return Path(figure["file"]).stem not in ("grid", "grid_1")
-
-
 def _run(report: Path, reports: Path) -> dict[str, Any]:
     """Describe a run for its paper's card; its picture is the grid of results, else the first."""
     metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
@@ -183,7 +179,7 @@ def _run(report: Path, reports: Path) -> dict[str, Any]:
     return {
         "place": report.relative_to(reports),
         "title": results.title(report),
-        "picture": min(figures, key=_no_grid, default=None),
+        "picture": min(figures, key=lambda f: "grid" not in f["file"], default=None),
         "headline": results.headline(metrics),
         "data": metrics.get("data", {}),
         "date": str(run.get("date", ""))[:10],
