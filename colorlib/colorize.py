@@ -98,9 +98,9 @@ def choose_painter(
     learns, given = hasattr(notebook, "fit_reference"), bool(weights or row)
     known = _takes(notebook, "colorize")
     options = {option: value for option, value in asked.items() if value}
-    painting = {option: value for option, value in options.items() if option in known}
-    learning = () if given else _takes(notebook, "fit_reference")
-    strange = next(iter(options.keys() - known - {*learning}), "")
+    painting = {option: options[option] for option in options.keys() & known}
+    taken = {*known, *(() if given else _takes(notebook, "fit_reference"))}
+    strange = ", --".join(sorted(options.keys() - taken))
     refusals = {
         "trains no model that colours pictures; choose another --with": not known,
         "takes no reference picture; leave --reference out": reference and not learns,
@@ -188,8 +188,7 @@ def find_photos(where: tuple[str, ...], output: Path) -> tuple[list[Path], list[
 
 def plan_targets(photos: list[Path], folder: Path, suffix: str) -> dict[Path, Path]:
     """Give each photo a file of its own, with a number where two would meet."""
-    targets: dict[Path, Path] = {}
-    taken: set[str] = set()
+    targets, taken = {}, set()
     for photo in photos:
         names = chain([photo.stem], (f"{photo.stem}-{number}" for number in count(2)))
         free = next(name for name in names if name.casefold() not in taken)

@@ -66,8 +66,8 @@ def in_words(evidence: Evidence) -> str:
 
 def scale(seen: float, of: float, width: float = 1.0) -> str:
     """Write which share of the paper's own training a number rests on: pictures seen, and width."""
-    share = f"{100 * seen / of:.2g} % of the paper's training"
-    return share if width == 1 else f"{share}, {width:.2g} of its width"
+    wide = f", {width:.2g} of its width" if width != 1 else ""
+    return f"{100 * seen / of:.2g} % of the paper's training{wide}"
 
 
 def find(notebook: str, name: str, run: Callable[[], Study | None], P: Any) -> Study | None:

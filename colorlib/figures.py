@@ -53,12 +53,13 @@ def show_figure(fig: Figure | Image.Image, name: str, alt: str, credit: str = ""
 
 
 def show_committed(notebook: str, name: str) -> None:
-    """Show a figure of a notebook's overnight report as `overnight_NAME`, or say how to get it."""
-    report = files.root() / "reports" / "overnight" / notebook
-    for about in notebooks.shown(report / "notebook.ipynb") if report.is_dir() else ():
-        if Path(about["file"]).stem == name:
-            show_figure(Image.open(report / about["file"]), f"overnight_{name}", about["alt"])
-            return
+    """Show a figure of a notebook's largest committed report, or say how to get it."""
+    for profile in ("paper", "overnight"):
+        report = files.root() / "reports" / profile / notebook
+        for about in notebooks.shown(report / "notebook.ipynb") if report.is_dir() else ():
+            if Path(about["file"]).stem == name:
+                show_figure(Image.open(report / about["file"]), f"{profile}_{name}", about["alt"])
+                return
     print(f"{name} of a longer run: python -m colorlib run {notebook} --profile overnight")
 
 

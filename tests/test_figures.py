@@ -328,13 +328,13 @@ def test_a_drawing_of_what_flows_where_has_texts_beside_their_arrows(folder):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
-@pytest.mark.parametrize("name", ["03_x", "studies/03_x"])
-def test_a_figure_of_the_overnight_report_is_shown_with_its_words(
-    kind, name, tmp_path, folder, shown, monkeypatch, capsys
+@pytest.mark.parametrize(("profile", "name"), [("overnight", "studies/03_x"), ("paper", "03_x")])
+def test_a_figure_of_a_larger_report_is_shown_with_its_words(
+    kind, profile, name, tmp_path, folder, shown, monkeypatch, capsys
 ):
     monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
     figures.show_committed(name, "grid")
-    report = tmp_path / "reports" / "overnight" / name
+    report = tmp_path / "reports" / profile / name
     about = {"alt": "The tulip turns orange", "file": f"figures/grid.{kind}"}
     told = {"image/jpeg": about | {"file": "figures/a.png"}}, {"text/html": {}, "image/jpeg": about}
     executed = tiny.notebook("show()")
@@ -346,9 +346,9 @@ def test_a_figure_of_the_overnight_report_is_shown_with_its_words(
     for wanted in ("grid", "curves"):
         figures.show_committed(name, wanted)
     ((content, metadata),) = shown
-    assert metadata["image/png"] == about | {"file": "figures/overnight_grid.png"}
+    assert metadata["image/png"] == about | {"file": f"figures/{profile}_grid.png"}
     assert "image/png" in content
-    saved = Image.open(folder / "overnight_grid.png")
+    saved = Image.open(folder / f"{profile}_grid.png")
     assert saved.size == (30, 20) and saved.text == {"Description": about["alt"]}
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2 and said[0].startswith("grid ") and said[1].startswith("curves ")
