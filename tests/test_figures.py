@@ -328,7 +328,8 @@ def test_a_drawing_of_what_flows_where_has_texts_beside_their_arrows(folder):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
-@pytest.mark.parametrize(("profile", "name"), [("overnight", "studies/03_x"), ("paper", "03_x")])
+@pytest.mark.parametrize("profile", ["overnight", "paper"])
+@pytest.mark.parametrize("name", ["03_x", "studies/03_x"])
 def test_a_figure_of_a_larger_report_is_shown_with_its_words(
     kind, profile, name, tmp_path, folder, shown, monkeypatch, capsys
 ):

@@ -59,7 +59,8 @@ def test_every_slide_holds_what_is_on_it(decks, tmp_path, size):
             browser.open(page, *size)
             shown = f"window.seen?.page.startsWith({page.as_uri()!r}) && window.seen"
             seen = wait(lambda s=shown: browser.value(s), page)
-            assert seen["errors"] == [] and len(seen["slides"]) >= 20, page
+            fewest = 20 if "studies" in page.as_posix() else 21  # a lesson is longer
+            assert seen["errors"] == [] and len(seen["slides"]) >= fewest, page
             for number, slide in enumerate(seen["slides"], 1):
                 assert (slide["over"], slide["broken"]) == (0, 0), f"{page}, slide {number}"
                 assert slide["shown"] > 1, f"{page}: slide {number} is bare"
