@@ -150,6 +150,7 @@ def test_only_held_out_pictures_are_coloured():
     assert page.may_have_seen({"parameters": {"data": "scenes, things"}}, found) == "none"
     drawn = {"parameters": {"data": "things,scenes", "split": "paper"}}
     assert page.may_have_seen(drawn, found) == "scenes: its split was another"
+    assert "ImageNet" in page.may_have_seen({"parameters": {"data": "scenes"}}, found, "ImageNet")
     home = {"": page.Trained(None, {"data": "things, scenes"})}
     assert [page.at_home(ground, home) for ground in found] == [True, False]
 
