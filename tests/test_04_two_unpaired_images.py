@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from itertools import permutations
+from itertools import pairwise, permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -281,12 +281,14 @@ def test_the_norms_of_equations_5_and_6_are_means_or_sums():
 
 
 @pytest.mark.parametrize(
-    ("size", "count"), [((64, 64), 6), ((256, 256), 10), ((16, 16), 1), ((30, 90), 3)]
+    ("size", "count"),
+    [((64, 64), 6), ((256, 256), 11), ((128, 128), 8), ((30, 90), 3), ((16, 16), 1)],
 )
-def test_scales_shrink_by_the_factor_and_not_below_the_coarsest(size, count):
+def test_scales_shrink_by_about_the_factor_down_to_the_field(size, count):
     sizes = paper.scale_sizes(*size)
     assert len(sizes) == count and sizes[-1] == size
-    assert all(min(s) >= 15 for s in sizes) and min(sizes[0]) * 0.75 < 15 + 1
+    assert min(sizes[0]) == (paper.FIELD if count > 1 else min(size))
+    assert all(0.7 < small[1] / large[1] < 0.81 for small, large in pairwise(sizes))
 
 
 def test_a_palette_that_moves_by_one_moves_the_mean_score_by_at_most_one():
