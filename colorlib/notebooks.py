@@ -95,7 +95,7 @@ def headings(cells: list[dict[str, Any]]) -> list[str]:
 
 
 def about(name: str) -> dict[str, Any]:
-    """Return what a notebook's own metadata says of it: "reads", "learned"."""
+    """Return what a notebook's own metadata says of it: "reads", "learned", "told_by"."""
     return files.read_json(path(name)).get("metadata", {}).get("colorlib", {})
 
 

@@ -172,6 +172,13 @@ def test_readme_has_a_line_a_paper_of_its_largest_run(reports, monkeypatch):
     run = f"[laptop](reports/laptop/01_good/index.html), {metrics['results']['ours']['n']}"
     assert row[0] == "[01](notebooks/01_good.ipynb)" and row[1].startswith(run)
     assert row[2:] == ["+1.5 [+0.0, +30.0]", "9.0 (12.0, 8.0)", "That much."]
+    larger = {**metrics, "profile": "overnight"}
+    (folder := reports / "overnight/01_good").mkdir()
+    (folder / "metrics.json").write_text(json.dumps(larger))
+    assert "[overnight]" in results.lines(reports), "the largest"
+    told = {"colorlib": {"learned": "That much.", "told_by": "laptop"}}
+    source.write_text(json.dumps(about | {"metadata": told}))
+    assert "[laptop]" in results.lines(reports), "the one it names"
     source.write_text(json.dumps(about | {"metadata": {}}))
     assert "01" not in results.lines(reports), "who learned nothing has no line"
 

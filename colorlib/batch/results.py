@@ -131,14 +131,14 @@ def render(reports: str | Path) -> tuple[Path, Path]:
 
 
 def lines(reports: str | Path) -> str:
-    """Return README's Markdown table: a line a paper, of its largest run."""
-    best = {metrics["notebook"]: (place, metrics) for place, metrics in scored(reports).items()}
-    papers = []
-    for name, (place, metrics) in sorted(best.items()):
-        learned, row = notebooks.about(name).get("learned"), notebooks.main_row(name)
-        if learned and row in metrics["results"]:
-            papers.append({"place": place, "metrics": metrics, "row": row, "learned": learned})
-    return files.fill("lines.md.j2", papers=papers, floors=files.FLOORS)
+    """Return README's Markdown table: a line a paper, of its largest run or the one it names."""
+    papers = {}
+    for place, metrics in scored(reports).items():
+        name, profile = metrics["notebook"], metrics["profile"]
+        about, row = {"told_by": profile, **notebooks.about(name)}, notebooks.main_row(name)
+        if about["told_by"] == profile and "learned" in about and row in metrics["results"]:
+            papers[name] = {"place": place, "metrics": metrics, "row": row, **about}
+    return files.fill("lines.md.j2", papers=dict(sorted(papers.items())), floors=files.FLOORS)
 
 
 def write_readme(readme: str | Path, reports: str | Path) -> None:
