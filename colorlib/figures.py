@@ -53,8 +53,8 @@ def show_figure(fig: Figure | Image.Image, name: str, alt: str, credit: str = ""
 
 
 def show_committed(notebook: str, name: str) -> None:
-    """Show a figure of a notebook's largest committed report, or say how to get it."""
-    for profile in ("paper", "overnight"):
+    """Show a figure of a notebook's largest committed report, or of the one it names."""
+    for profile in (notebooks.about(notebook).get("told_by", "paper"), "overnight", "paper"):
         report = files.root() / "reports" / profile / notebook
         for about in notebooks.shown(report / "notebook.ipynb") if report.is_dir() else ():
             if Path(about["file"]).stem == name:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import shutil
 import subprocess
 from itertools import combinations
 from unittest.mock import MagicMock
@@ -334,6 +335,7 @@ def test_a_figure_of_a_larger_report_is_shown_with_its_words(
     kind, profile, name, tmp_path, folder, shown, monkeypatch, capsys
 ):
     monkeypatch.setenv("COLORLIB_ROOT", str(tmp_path))
+    tiny.keep(source := tmp_path / "notebooks" / f"{name}.ipynb", tiny.notebook("show()"))
     figures.show_committed(name, "grid")
     report = tmp_path / "reports" / profile / name
     about = {"alt": "The tulip turns orange", "file": f"figures/grid.{kind}"}
@@ -354,6 +356,13 @@ def test_a_figure_of_a_larger_report_is_shown_with_its_words(
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2 and said[0].startswith("grid ") and said[1].startswith("curves ")
     assert all(f"python -m colorlib run {name} --profile overnight" in line for line in said)
+    if profile == "paper":
+        shutil.copytree(report, tmp_path / "reports" / "overnight" / name)
+    for told_by, place in (("", profile), ("overnight", "overnight")):
+        about = {"metadata": {"colorlib": {"told_by": told_by} if told_by else {}}}
+        tiny.keep(source, tiny.notebook("show()") | about)
+        figures.show_committed(name, "grid")
+        assert shown[-1][1]["image/png"]["file"] == f"figures/{place}_grid.png"
 
 
 ROWS = [
