@@ -212,9 +212,7 @@ def test_advice_goes_by_what_knows_most_of_the_candidates():
     assert page.recommend("it", rows, ("pictures", "own ground"), known)["take"] == "Welsh"
     assert page.recommend("it", rows, ("pictures",), known)["take"] == "not run yet"
     three = {row: scores(1.0, n=3) for row in ("welsh", "dcgan", "reinhard")}
-    known.append(
-        evidence("reference", 3, **three)
-    )  # knows one more of them, but is too few to tell
+    known.append(evidence("reference", 3, **three))  # one row more, and too few
     advice = page.recommend("it", (*rows, "reinhard"), ("reference",), known)
     assert advice["measured on"] == "reference 11 (n = 11)"
 
