@@ -110,7 +110,7 @@ def test_the_matching_is_the_best_of_all_pairings():
 
 @pytest.mark.parametrize("order", ["matched", "lightness", "size"])
 def test_the_palette_of_the_reference_itself_is_the_wanted_one(order):
-    scale = scale_of(replace(TINY, order=order))
+    scale = scale_of(replace(TINY, order=order, lightness="own"))
     scale.reader.last.copy_(scale.reader.wanted[:, :3].flip(0))  # any order to begin with
     found = scale.reader(scale.reference)
     torch.testing.assert_close(found, scale.reader.wanted, atol=0.02, rtol=0)
@@ -194,10 +194,16 @@ def test_without_a_border_a_generator_only_follows_its_noise():
 def test_the_generator_is_residual_and_as_printed_it_doubles_the_coarser_picture(equation_3):
     network = paper.Generator(replace(TINY, equation_3=equation_3))
     noise, coarser = torch.randn(2, 1, 3, 9, 11)
-    wanted = {"mended": coarser + network.layers(noise + coarser)}
+    wanted = {"mended": (coarser + network.layers(noise + coarser)).clamp(-1, 1)}
     wanted["printed"] = 2 * coarser + network.layers(noise)
     torch.testing.assert_close(network(noise, coarser), wanted[equation_3])
     assert network(noise).abs().max() <= 1
+
+
+def test_what_leaves_the_range_is_cut_and_its_gradient_is_not():
+    picture = torch.tensor([-1.5, 0.2, 3.0], requires_grad=True)
+    assert paper.within(picture).tolist() == pytest.approx([-1, 0.2, 1])
+    assert torch.autograd.grad(paper.within(picture).sum(), picture)[0].tolist() == [1, 1, 1]
 
 
 def test_a_finer_scale_uses_up_its_margin_and_sees_no_border():
@@ -252,6 +258,28 @@ def test_the_critic_sees_five_colours_and_with_shares_how_much_of_each(weight, c
     assert scale.modules["critic"](scale.real).shape == (1, 1, 6, 11)
     if weight:  # they are told as differences to a fifth, and add up to nothing
         assert scale.reader.wanted[:, 3].sum().item() == pytest.approx(0, abs=1e-5)
+
+
+def test_the_reference_is_lent_the_targets_lightnesses_by_rank():
+    pair = pair_of(side=40)
+    own, given, lent = (
+        color.rgb_to_lab(color.as_rgb(rgb[None])).flatten(2)[0]
+        for rgb in (pair.reference, pair.target, paper.lend_lightness(pair))
+    )
+    assert (lent[0].sort().values - given[0].sort().values).abs().max() < 1
+    order = own[0].argsort(stable=True)
+    assert lent[0][order].diff().min() > -1  # but for rounding
+    inside = (lent[1:].square().sum(0) - own[1:].square().sum(0)).abs() < 30
+    assert inside.float().mean() > 0.4  # where a screen has the colour, it stays
+    assert (lent[1:] - own[1:])[:, inside].abs().max() < 2
+
+
+def test_the_critic_learns_more_slowly_and_own_lightness_can_be_had():
+    rates = {name: o.param_groups[0]["lr"] for name, o in scale_of().optimizers.items()}
+    assert rates == {"generator": 1e-3, "critic": 0.25e-3}
+    own = scale_of(replace(TINY, lightness="own")).reference
+    wanted = 2 * color.as_rgb(pair_of().reference[None]) - 1
+    torch.testing.assert_close(own, paper.resize(wanted, own.shape[-2:]))
 
 
 @pytest.mark.parametrize("start", ["chain", "result"])
