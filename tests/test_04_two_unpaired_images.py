@@ -201,9 +201,13 @@ def test_the_generator_is_residual_and_as_printed_it_doubles_the_coarser_picture
 
 
 def test_what_leaves_the_range_is_cut_and_its_gradient_is_not():
-    picture = torch.tensor([-1.5, 0.2, 3.0], requires_grad=True)
-    assert paper.within(picture).tolist() == pytest.approx([-1, 0.2, 1])
-    assert torch.autograd.grad(paper.within(picture).sum(), picture)[0].tolist() == [1, 1, 1]
+    network, noise = paper.Generator(TINY, padded=False), torch.zeros(1, 3, 24, 24)
+    network.layers = nn.Sequential(nn.AvgPool2d(15, 1), nn.Hardtanh(-0.1, 0.1))  # adds at most 0.1
+    coarser = torch.tensor([-1.5, 0.2, 3.0]).view(1, 3, 1, 1).repeat(1, 1, 10, 10).requires_grad_()
+    painted = network(noise, coarser)
+    assert painted[0, :, 0, 0].tolist() == pytest.approx([-1, 0.3, 1])
+    slope = torch.autograd.grad(painted[0, 2, 3, 3], coarser)[0]
+    assert slope[0, 2, 3, 3] > 0.9 and not slope[0, :2].any()
 
 
 def test_a_finer_scale_uses_up_its_margin_and_sees_no_border():
