@@ -124,8 +124,7 @@ def passed_on(name: str, about: str) -> click.Command:
             command.invoke(own)
 
     given = [click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)]
-    odd = {"ignore_unknown_options": True}
-    callback = click.pass_context(call)
+    odd, callback = {"ignore_unknown_options": True}, click.pass_context(call)
     return click.Command(name, odd, callback, given, help=about, add_help_option=False)
 
 

@@ -92,9 +92,10 @@ def shrink(report: Path, most: int = MOST) -> None:
     """Make JPEGs of figures, the largest first, until a report is small; its notebook follows."""
     notebook, figures = report / "notebook.ipynb", [*report.glob("figures/*.png")]
     excess = sum(path.stat().st_size for path in (notebook, *figures)) - most
+    full = excess < 3 * most  # else they are so many that colour at half resolution must do
     for figure in sorted(figures, key=lambda path: -path.stat().st_size):
         if excess > 0:
-            small = pictures.to_jpeg(figure.read_bytes(), 10_000, QUALITY, full_colour=True)
+            small = pictures.to_jpeg(figure.read_bytes(), 10_000, QUALITY, full_colour=full)
             files.write_atomic(figure.with_suffix(".jpg"), small)
             excess -= figure.stat().st_size - len(small)
             figure.unlink()
