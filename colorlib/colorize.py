@@ -78,8 +78,7 @@ def colorize_picture(
     """Colour the lightness of one picture, uint8 (H, W, 3), whatever its size; uint8 again."""
     lightness = color.lightness_of(rgb).to(here.device)
     with here.autocast():
-        painted = notebook.colorize(model, lightness, **options)
-    return color.to_picture(painted)
+        return color.to_picture(notebook.colorize(model, lightness, **options))
 
 
 def enlarge(painted: np.ndarray, rgb: np.ndarray) -> np.ndarray:

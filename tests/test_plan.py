@@ -84,3 +84,14 @@ def test_a_run_is_expected_to_take_what_the_last_took(project, seconds):
     known = (8.5, "as on 2025-01-02", True)
     guess = (180, "a guess, never run yet", False)
     assert expectation(plan(["01"])[0][0]) == (known if seconds == 8.5 else guess)
+
+
+def test_weights_of_earlier_runs_took_their_time_too(project):
+    run = {
+        "wall_seconds": 9,
+        "date": "2025",
+        "parameters": {"weights": "w"},
+        "seconds": {"a": 3, "b": 4},
+    }
+    tiny.keep(project / "reports/laptop/01_good/run.json", run)
+    assert expectation(plan(["01"])[0][0]).seconds == 16

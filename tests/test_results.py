@@ -158,7 +158,9 @@ def test_readme_has_a_line_a_paper_of_its_largest_run(reports, monkeypatch):
     monkeypatch.setenv("COLORLIB_ROOT", str(reports.parent))
     tiny.write(reports.parent, "01_good", 'MAIN_ROW: str = "ours"')
     source = notebooks.path("01_good")
-    about = json.loads(source.read_text()) | {"metadata": {"colorlib": {"learned": "That much."}}}
+    about = json.loads(source.read_text()) | {
+        "metadata": {"colorlib": {"paper": "Ours", "learned": "That much."}}
+    }
     source.write_text(json.dumps(about))
     metrics = changed(reports, ours={}, mean_ab={"delta_e": 8.0}, grey_floor={"delta_e": 12.0})
     readme = reports.parent / "README.md"
@@ -170,7 +172,7 @@ def test_readme_has_a_line_a_paper_of_its_largest_run(reports, monkeypatch):
         assert before == "# A\n\n" and after == ""
     *_, row = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     run = f"[laptop](reports/laptop/01_good/index.html), {metrics['results']['ours']['n']}"
-    assert row[0] == "[01](notebooks/01_good.ipynb)" and row[1].startswith(run)
+    assert row[0] == "[01 Ours](notebooks/01_good.ipynb)" and row[1].startswith(run)
     assert row[2:] == ["+1.5 [+0.0, +30.0]", "9.0 (12.0, 8.0)", "That much."]
     larger = {**metrics, "profile": "overnight"}
     (folder := reports / "overnight/01_good").mkdir()

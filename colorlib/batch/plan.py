@@ -152,10 +152,11 @@ class Expectation(NamedTuple):
 
 
 def expectation(task: Task) -> Expectation:
-    """Look up what the last run of this profile took, here or where the report was made."""
+    """Look up what the last run of this profile took, with the training of weights it was given."""
     for report in (task.report, files.root() / "reports" / task.profile / task.name):
         run = files.read_json(report / "run.json")
         seconds, date = run.get("wall_seconds"), str(run.get("date"))[:10]
         if isinstance(seconds, (int, float)) and 0 <= seconds < 1e9:  # NaN is not
-            return Expectation(seconds, f"as on {date}")
+            before = run.get("parameters", {}).get("weights") and sum(run["seconds"].values())
+            return Expectation(seconds + (before or 0), f"as on {date}")
     return Expectation(GUESSES[task.profile], "a guess, never run yet", measured=False)
