@@ -71,7 +71,7 @@ def test_to_the_letter_changes_all_that_the_paper_states():
         "instance",
         "printed",
     )
-    assert (recipe.shares, recipe.assignment, recipe.order) == (0, "hard", "size")
+    assert (recipe.shares, recipe.spread, recipe.assignment, recipe.order) == (0, 0, "hard", "size")
     assert (recipe.norms, recipe.margin, budget.rate, budget.slow_after) == ("sum", False, 5e-4, 1)
     assert (recipe.alpha_rec, recipe.alpha_content, recipe.blocks) == (10, 30, 7)
 
@@ -107,7 +107,7 @@ def test_what_the_lesson_has_no_switch_for_changes_the_training(tmp_path):
 def test_two_halves_are_read_apart():
     picture = torch.cat([torch.full((1, 3, 8, 12), 0.8), torch.full((1, 3, 8, 12), -0.6)], 2)
     picture = picture + 0.02 * torch.rand(picture.shape)
-    reader = studies.HalvesReader(lesson.Recipe(shares=0.0), picture)
+    reader = studies.HalvesReader(lesson.Recipe(shares=0.0, spread=0.0), picture)
     upper, lower = reader.wanted.chunk(2)
     assert upper.shape == (5, 3) and upper.min() > 0.7 and lower.max() < -0.5
     torch.testing.assert_close(reader(picture, anew=True), reader.wanted)
