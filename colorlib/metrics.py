@@ -193,8 +193,7 @@ def _mse(guess: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def _decibels(mse: np.ndarray) -> np.ndarray:
-    lowest = 255**2 / 10 ** (HIGHEST_PSNR / 10)
-    return 10 * np.log10(255**2 / np.maximum(mse, lowest))
+    return 10 * np.log10(255**2 / np.maximum(mse, 255**2 / 10 ** (HIGHEST_PSNR / 10)))
 
 
 @_by_chunk

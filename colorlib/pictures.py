@@ -172,8 +172,7 @@ def read_some(paths: list[Path], most: int = 12) -> dict[str, np.ndarray]:
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion clips them at 255
         deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        grey = ((deep * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        return np.repeat(((deep * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode in ("F", "LAB"):
         raise ValueError(f"it has pixels of the kind {image.mode}")
     return np.array(image.convert("RGB"))

@@ -421,8 +421,7 @@ def read_file(path: str | Path, header_only: bool = False) -> tuple[dict[str, An
     """Return tensors and metadata of a safetensors or .pth file; no code of either runs."""
     try:
         if Path(path).suffix in (".pth", ".pt"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            return dict(content.items()), {}
+            return dict(torch.load(path, map_location="cpu", weights_only=True).items()), {}
         with safe_open(path, "pt") as stream:
             keys = [] if header_only else stream.keys()
             return {key: stream.get_tensor(key).clone() for key in keys}, stream.metadata() or {}

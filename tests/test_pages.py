@@ -232,6 +232,14 @@ def test_the_index_has_a_card_for_each_paper_and_a_link_for_each_run(root):
     runs = [li.get_text(" ", strip=True) for li in page.find_all(class_="runs")[1].find_all("li")]
     assert runs[0].startswith("Overnight gain over grey +1.50 dB; PSNR 21.00 dB, the paper")
     assert runs[2].startswith("Overnight studies") and runs[1].endswith("· 2025-03-04")
+    own = (
+        root / "reports/laptop/03_flowers/notebook.ipynb"
+    )  # the notebook names this run as its own
+    notebook = json.loads(own.read_text())
+    notebook["metadata"]["colorlib"] = {"told_by": "laptop"}
+    own.write_text(json.dumps(notebook))
+    (_, card) = read(pages.render_index(root / "reports")).find_all("h2")
+    assert card.string == "laptop"
 
 
 def test_a_page_leads_to_its_other_runs(root):

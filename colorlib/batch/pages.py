@@ -163,13 +163,18 @@ def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
 def render_index(reports: str | Path) -> Path:
     """Write `reports/index.html`: a card for each paper, links relative; return the page."""
     page, cards = Path(reports) / "index.html", {}
-    largest = reversed(results.folders(reports, "index.html"))
-    for folder in sorted(largest, key=lambda folder: folder.parent.name == "studies"):
-        cards.setdefault(folder.name, []).append(_run(folder, Path(reports)))  # lessons lead
+    for folder in sorted(reversed(results.folders(reports, "index.html")), key=_later):
+        cards.setdefault(folder.name, []).append(_run(folder, Path(reports)))
     counts = {paper.name: paper.counts for paper in results.collect(reports)}
     values = {"cards": sorted(cards.items()), "counts": counts, "profiles": results.SHOWN}
     files.write_atomic(page, files.fill("index.html.j2", **values))
     return page
+
+
+def _later(report: Path) -> tuple[bool, bool]:
+    """On a card lessons lead, and of these the run that the notebook names as its own."""
+    about = files.read_json(report / "notebook.ipynb").get("metadata", {}).get("colorlib", {})
+    return report.parent.name == "studies", about.get("told_by") != report.parent.name
 
 
 def _run(report: Path, reports: Path) -> dict[str, Any]:

@@ -64,8 +64,7 @@ def folders(reports: str | Path, file: str) -> list[Path]:
 def title(report: Path) -> str:
     """Return the first heading of a report's notebook, without its marks."""
     headings = notebooks.headings(notebooks.cells(report / "notebook.ipynb"))
-    first = next(filter(None, headings), report.name)
-    return first.translate(str.maketrans("", "", "*`$\\"))
+    return next(filter(None, headings), report.name).translate(str.maketrans("", "", "*`$\\"))
 
 
 def collect(reports: str | Path) -> list[Paper]:
