@@ -234,7 +234,7 @@ def test_the_index_has_a_card_for_each_paper_and_a_link_for_each_run(root):
     assert runs[2].startswith("Overnight studies") and runs[1].endswith("· 2025-03-04")
     own = (
         root / "reports/laptop/03_flowers/notebook.ipynb"
-    )  # the notebook names this run as its own
+    )  # it names this run its own
     notebook = json.loads(own.read_text())
     notebook["metadata"]["colorlib"] = {"told_by": "laptop"}
     own.write_text(json.dumps(notebook))
