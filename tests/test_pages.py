@@ -232,9 +232,7 @@ def test_the_index_has_a_card_for_each_paper_and_a_link_for_each_run(root):
     runs = [li.get_text(" ", strip=True) for li in page.find_all(class_="runs")[1].find_all("li")]
     assert runs[0].startswith("Overnight gain over grey +1.50 dB; PSNR 21.00 dB, the paper")
     assert runs[2].startswith("Overnight studies") and runs[1].endswith("· 2025-03-04")
-    own = (
-        root / "reports/laptop/03_flowers/notebook.ipynb"
-    )  # it names this run its own
+    own = root / "reports/laptop/03_flowers/notebook.ipynb"  # it names this run its own
     notebook = json.loads(own.read_text())
     notebook["metadata"]["colorlib"] = {"told_by": "laptop"}
     own.write_text(json.dumps(notebook))
