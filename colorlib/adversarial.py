@@ -76,8 +76,7 @@ def gradient_penalty(
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     parts = gradient.flatten(1) if per == "picture" else gradient
     # a bare norm has no derivative at 0; the small term moves the penalty by less than 1e-5
-    length = (parts.square().sum(1) + 1e-12).sqrt()
-    return weight * (length - 1).square().mean()
+    return weight * ((parts.square().sum(1) + 1e-12).sqrt() - 1).square().mean()
 
 
 def receptive_field(module: nn.Module) -> int:

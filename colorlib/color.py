@@ -145,7 +145,8 @@ def _float(tensor: Tensor) -> Tensor:
 
 
 def _by_matrix(matrix: tuple, picture: Tensor) -> Tensor:
-    return torch.stack([_mix(row, _float(picture).unbind(-3)) for row in matrix], -3)
+    channels = _float(picture).unbind(-3)
+    return torch.stack([_mix(row, channels) for row in matrix], -3)
 
 
 def _mix(weights: tuple, channels: tuple) -> Tensor:
