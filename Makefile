@@ -56,9 +56,9 @@ slides: build/$(reveal).tgz  ## the reports as slides for a lecture, without a n
 	  $(notdir $(wildcard reports/*.html reports/laptop reports/overnight reports/paper)) | tar -xf - -C $(SLIDES)
 	@{ echo '<style>'; tar -xzOf $< package/dist/reveal.css; cat colorlib/templates/slides/slides.css; \
 	  echo '</style><script>'; tar -xzOf $< package/dist/reveal.js; cat colorlib/templates/slides/slides.js; \
-	  echo '</script>'; } > build/deck.html
-	@find $(SLIDES) -mindepth 3 -name index.html -exec sed -i.bak '/^<\/main>/r build/deck.html' {} +
-	@find $(SLIDES) -name '*.bak' -delete
+	  echo '</script>'; } > $(SLIDES)/deck.html
+	@find $(SLIDES) -mindepth 3 -name index.html -exec sed -i.bak '/^<\/main>/r $(SLIDES)/deck.html' {} +
+	@find $(SLIDES) -name '*.bak' -delete -o -name deck.html -delete
 	@echo "open $(SLIDES)/index.html: each report is a deck (space: on, Esc: all slides; to print, ?print-pdf after its address)"
 
 # what runs in browsers: the network's runtime, the slides

@@ -14,6 +14,7 @@ pytestmark = [
     needs_browser,
     pytest.mark.skipif(not shutil.which("npm"), reason="no npm here, which make slides needs"),
     pytest.mark.slow,
+    pytest.mark.xdist_group("slides"),  # one `make slides` for both sizes
 ]
 PROBE = """
 const errors = [];
