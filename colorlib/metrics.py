@@ -111,6 +111,7 @@ def summary(scores: dict[str, np.ndarray], true_colourfulness: np.ndarray, seed:
         "cf_ratio": float(scores["colourfulness"].mean() / true_colourfulness.mean()),
         "n": len(true_colourfulness),
         "ci95": {name: list(bootstrap(scores[name], seed)) for name in SCORES},
+        "each": {"delta_e": scores["delta_e"].round(3).tolist()},  # for paired differences
     }
 
 

@@ -121,7 +121,17 @@ def evaluation(pair) -> metrics.Evaluation:
 
 
 def test_evaluation_has_the_agreed_shape_and_leaves_true_grey_pictures_out(evaluation):
-    keys = {"psnr", "psnr_pooled", "ssim", "cf_ratio", "delta_e", "gain_over_grey", "n", "ci95"}
+    keys = {
+        "psnr",
+        "psnr_pooled",
+        "ssim",
+        "cf_ratio",
+        "delta_e",
+        "gain_over_grey",
+        "n",
+        "ci95",
+        "each",
+    }
     assert list(evaluation.rows) == ["grey_floor", "mean_ab", "noisy", "perfect"]
     for row in evaluation.rows.values():
         assert set(row) == keys and row["n"] == 2
@@ -140,6 +150,7 @@ def test_evaluation_agrees_with_the_single_scores_and_skimage(evaluation, pair):
     by_skimage = [peak_signal_noise_ratio(t, n, data_range=255) for n, t in zip(*pair, strict=True)]
     np.testing.assert_allclose(metrics.psnr(noisy, truth), by_skimage, rtol=1e-6)
     single = {"psnr": metrics.psnr, "ssim": metrics.ssim, "delta_e": metrics.ciede2000}
+    assert row["each"]["delta_e"] == pytest.approx(each["delta_e"][:2], abs=1e-3)
     for name, function in single.items():
         np.testing.assert_allclose(each[name][:2], function(noisy, truth), rtol=1e-5)
         assert row[name] == pytest.approx(function(noisy, truth).mean(), rel=1e-5)
