@@ -80,8 +80,7 @@ def evaluate(
     for row, pictures in painted.items():
         mse = _mse(pictures, truth)
         scores = {"mse": mse, "psnr": _decibels(mse), "ssim": ssim(pictures, truth)}
-        scores["delta_e"] = ciede2000(pictures, truth)
-        scores["colourfulness"] = colourfulness(pictures)
+        scores |= {"delta_e": ciede2000(pictures, truth), "colourfulness": colourfulness(pictures)}
         scores["gain_over_grey"] = scores["psnr"] - floor
         of_kept = {name: values[kept] for name, values in scores.items()}
         rows[row] = summary(of_kept, true_colourfulness, seed)
