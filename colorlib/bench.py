@@ -16,7 +16,7 @@ from colorlib.evidence import Claim, Study, judge  # noqa: F401  judge: for the 
 
 Table = Mapping[str, Mapping[str, Any]]
 HEADS = {"gain_over_grey": "gain over grey, dB", "cf_ratio": "colourfulness / truth"}
-HEADS |= {"delta_e": "CIEDE2000", "to_grey": "CIEDE2000 against grey", "error": "validation error"}
+HEADS |= {"delta_e": "CIEDE2000", "to_grey": "CIEDE2000 against grey"}  # and its own measure
 
 
 class Trained(NamedTuple):
@@ -113,7 +113,7 @@ class Bench:
                 key: np.array([scores.per_picture[row][key] for row in rows])
                 for key in ("psnr", "delta_e", "gain_over_grey")
             }
-            arrays["grey_floor"] = scores.per_picture["grey_floor"]["delta_e"]
+            arrays |= {floor: scores.per_picture[floor]["delta_e"] for floor in files.FLOORS}
             kept[title] = arrays | {"cf_ratio": [scores.rows[row]["cf_ratio"] for row in rows]}
         return kept
 
@@ -130,7 +130,7 @@ class Bench:
         found = self.studies[study]
         if evidence.missing(self.notebook, found, caption):
             return
-        heads, rows = HEADS | (columns or {}), []
+        heads, rows = HEADS | {"error": found.get("measure", Bench.measure)} | (columns or {}), []
         for title, of in found["variants"].items():
             gap, row = of["delta_e_paired"], {"variant": title}
             row["CIEDE2000 against the first"] = evidence.in_words(gap) if rows else "–"
@@ -175,7 +175,7 @@ def over_pairs(ours: Any, theirs: Any) -> dict[str, Any]:
 class PairBench(Bench):
     """The same for pairs: a training learns every reference, and paints a list of their targets."""
 
-    measure = "mean CIEDE2000"
+    measure = "CIEDE2000"
     compare = staticmethod(over_pairs)
 
     def __init__(self, *what: Any) -> None:
@@ -200,9 +200,9 @@ class PairBench(Bench):
 
     def ends(self, study: str, found: Mapping[str, list[Trained]]) -> tuple[dict, dict]:
         kept = self.scores[study]
-        ends = {title: kept[title]["delta_e"].mean(1).tolist() for title in found}
+        ends = {title: np.nanmean(kept[title]["delta_e"], 1).tolist() for title in found}
         first, rows = next(iter(kept.values())), {"grey": "grey_floor", "constant": "mean_ab"}
-        return ends, {name: float(first[row].mean()) for name, row in rows.items()}
+        return ends, {name: float(np.nanmean(first[row])) for name, row in rows.items()}
 
     def _drawn(self, study: str, count: int, title: str, ends: Any) -> tuple[Any, str]:
         few, rows, captions = self.pairs[: count or 6], {}, {}
