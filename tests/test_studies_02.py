@@ -191,12 +191,12 @@ def test_hints_are_held_against_spreading_and_levin(bench, tmp_path):
 
 def test_claims_point_at_what_the_studies_keep():
     claims = benches.read_claims(studies.CLAIMS)
-    assert len(claims) == 19 and not any(claim.untestable for claim in claims)
+    assert len(claims) == 20 and not any(claim.untestable for claim in claims)
     assert all(claim.untestable for claim in benches.read_claims(studies.UNTESTABLE))
     titles = {name: list(variants) for name, variants in studies.STUDIES.items()}
     titles["causes"] = ["the network", "the mean colour"]
     titles["hints"] = ["fewest", "most"]
-    titles["against"] = ["welsh", "reinhard", "mean_ab", "half of grey"]
+    titles["against"] = ["welsh", "reinhard", "mean_ab"]
     for path in (path for c in claims for path in (c.path, c.control) if path):
         assert path[0] == "studies" and path[2] == "variants" and path[1] in titles
         assert any(title.startswith(path[3]) for title in titles[path[1]]), path
@@ -207,5 +207,4 @@ def test_claims_point_at_what_the_studies_keep():
 def test_the_lessons_own_way_is_held_against_the_classics(bench):
     found = studies.run_against(bench)["variants"]
     assert found["welsh"]["ours_minus"]["pairs"] == 2
-    halves = found["half of grey"]
-    assert halves["ours_minus"]["mean"] > found["mean_ab"]["ours_minus"]["mean"] - 100
+    assert {"low", "high"} <= found["mean_ab"]["ours_minus"].keys()
