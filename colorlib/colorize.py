@@ -24,9 +24,9 @@ from colorlib import color, files, machine, notebooks, pictures, training
 
 # where weights are looked for, best first; smoke trains nothing worth using
 PROFILES = ("paper", "overnight", "laptop", "local")
-COMMITS = "Below 1 colours commit, above they hesitate (07); 0: as trained."
+COMMITS = "Below 1 colours commit, above 1 all drift to one pale pink (07)."
 MOST_PAINTED = 4_000_000  # pixels; a larger photo is painted smaller
-MODELS = Path(__file__).parent / "models"  # small ones, for where no run has left weights yet
+MODELS = Path(__file__).parent / "models"  # small ones of overnight runs, before a short run's
 
 
 class ColorizeError(Exception):
@@ -39,7 +39,7 @@ def find_weights(name: str, row: str, insist: bool = True) -> Path:
     Unless we insist on the row, the committed model counts too, whatever row it is.
     """
     folders = [files.root() / "reports" / profile / name / "weights" for profile in PROFILES]
-    folders.append(MODELS / name)
+    folders.insert(2, MODELS / name)  # of an overnight run, too
     there = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
     for file in there:
         if file.stem == row or (file.parent.parent == MODELS and not insist):
@@ -140,7 +140,7 @@ def _trained(
     data, versions = info.get("data", "?"), getattr(notebook, "paints_versions", lambda _: True)
     if draws > 1 and not versions(model):
         raise ColorizeError(f"{file}: has no noise, all versions would be one; leave --draws out")
-    small = ", the small model that comes with colorlib; colours are guesses"
+    small = "; the small model that comes with colorlib; colours are guesses"
     what = data + small * (MODELS in file.resolve().parents)
     click.echo(f"{name}, {info.get('row', '')}: weights trained on {what}", err=True)
 
@@ -218,11 +218,11 @@ def colorize_file(
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder.")
 @click.option("--reference", default="", help="A picture to take colours from (02, 04).")
 @click.option("--weights", default="", help="A file of weights instead of the best run's.")
-@click.option("--row", default="", help="Another trained row of the notebook, as unet_gan.")
+@click.option("--row", default="", help="Another trained row of the notebook (03: unet_gan).")
 @click.option("--side", default=0, type=click.IntRange(0), help="Short side it sees; 0: its own.")
 @click.option("--long", is_flag=True, help="Learn the reference with the paper's own numbers (02).")
 @click.option("--draws", default=1, type=click.IntRange(1, 100), help="Versions (05, 07).")
-@click.option("--temperature", default=0.0, type=click.FloatRange(0, 4), help=COMMITS)
+@click.option("--temperature", type=click.FloatRange(0.01, 4), help=COMMITS)
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")

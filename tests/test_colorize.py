@@ -86,8 +86,13 @@ def test_the_best_run_that_has_the_row_paints(painters, monkeypatch):
         best = colorize.find_weights(NAME, "painter", insist=False)
         assert best == files[-1]
         file = save(painters / "reports" / profile / NAME / "weights" / "painter.safetensors")
-        files += [file] if profile != "smoke" else []  # smoke trains nothing worth using
+        # smoke trains nothing worth using, and a short run less than the committed model
+        files += [file] if profile in ("overnight", "paper") else []
     assert colorize.find_weights(NAME, "painter") == files[-1]
+    for short in ("overnight", "paper"):
+        (painters / "reports" / short / NAME / "weights" / "painter.safetensors").unlink()
+    laptop = painters / "reports" / "laptop" / NAME / "weights" / "painter.safetensors"
+    assert colorize.find_weights(NAME, "painter") == laptop  # asked for by name
 
 
 @pytest.fixture

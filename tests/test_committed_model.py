@@ -67,7 +67,7 @@ def test_the_card_says_what_the_files_say():
     assert f"{FILE.stat().st_size / 1e6:.1f} MB" in CARD
 
 
-def test_on_every_set_it_is_better_than_no_colour_in_both_measures():
+def test_on_every_set_its_means_are_better_than_no_colour():
     for name, s in SCORES["sets"].items():
         assert s["gain_over_grey"] > 0 and s["delta_e"] < s["delta_e_of_grey"], name
 
