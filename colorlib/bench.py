@@ -2,7 +2,7 @@
 
 A notebook of studies has a table (study -> title -> what is changed). Its `plan(changes, seed)`
 gives the variant that a line asks for, its `train(name, variant)` trains it. The first variant of
-a study is the lesson's own way; nothing follows from a study in which that one has not learned.
+a study is what the others are held against; nothing follows where that one has not learned.
 """
 
 from collections.abc import Callable, Mapping
@@ -96,8 +96,8 @@ class Bench:
         for title, of in kept.items():
             row = {key: float(np.nanmean(of[key])) for key in ("gain_over_grey", "delta_e")}
             row["cf_ratio"] = float(np.mean(of["cf_ratio"]))
-            for key in ("psnr", "delta_e"):
-                row[f"{key}_paired"] = self.compare(of[key], first[key])
+            row |= {f"{k}_paired": self.compare(of[k], first[k]) for k in ("psnr", "delta_e")}
+            row["gain_paired"] = self.compare(of["gain_over_grey"], 0.0)
             row["delta_e_to_grey"] = self.compare(of["delta_e"], of["grey_floor"])
             rows[title] = row | {"to_grey": evidence.in_words(row["delta_e_to_grey"])}
         return rows
@@ -224,7 +224,7 @@ def sentences(study: Study) -> list[str]:
     (first, ends), floors = next(iter(study["errors"].items())), study["floors"]
     where = "below" if study["learned"] else "NOT below"
     measure = study.get("measure", Bench.measure)
-    lines = [f"{first} ends at a {measure} of {max(ends):.4g}, {where} both grey and the best"]
+    lines = [f"{first} ends at a {measure} of {max(ends):.4g}, {where} both grey and one"]
     lines[0] += f" constant colour ({floors['grey']:.4g}, {floors['constant']:.4g})."
     if not study["learned"]:
         lines.append("It has not learned: whatever the table says, this study decides nothing.")
