@@ -242,7 +242,7 @@ def run(
                 with _undisturbed(kept, machine.device):
                     measured = validate(done)
                 entry = {"step": done, "seconds": history.seconds, **measured}
-                history.validation.append(json.loads(json.dumps(entry, default=_plain)))
+                history.validation.append(files.plain_data(entry))
             if saving:
                 checkpoint.save(history)
             progress.update(done, history.seconds)
@@ -257,11 +257,6 @@ def _detached(report: dict[str, Any], device: torch.device) -> dict[str, Tensor]
     scalars = {k: torch.as_tensor(v, device=device).detach() for k, v in report.items()}
     # copies: the step may reuse the memory of what it returned
     return {k: v.reshape(()).to(torch.float32, copy=True) for k, v in scalars.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Turn what JSON does not know into what it knows: numbers of numpy and torch, paths."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 @contextmanager
@@ -308,7 +303,7 @@ class _Checkpoint:
         self.shapes = _shapes([module.state_dict() for module in modules.values()])
         groups = [(type(o), g) for o in optimizers.values() for g in o.param_groups]
         kinds = [[kind.__name__, len(group["params"])] for kind, group in groups]
-        text = json.dumps([*told, here.device.type, self.shapes, kinds], default=_plain)
+        text = json.dumps(files.plain_data([*told, here.device.type, self.shapes, kinds]))
         self.stem, digest = re.sub(r"[^\w.+-]", "_", name), files.sha(text.encode())[:8]
         self.path = None if folder is None else Path(folder) / f"{self.stem}.{digest}{ENDING}"
 
