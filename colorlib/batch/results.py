@@ -11,7 +11,7 @@ from colorlib import files, notebooks, record
 SHOWN = {  # by weight; smoke runs judge nothing and local ones are private: both are left out
     "laptop": "embedded photographs, minutes",
     "overnight": "as near to the paper as a night of two cores comes",
-    "paper": "the paper's own settings, on an accelerator",
+    "paper": "the paper's own settings, mostly on an accelerator",
 }
 UNTESTED = (record.NOT_TESTABLE, record.NOT_RUN)
 
