@@ -131,4 +131,6 @@ def test_a_shared_notebook_that_fails_says_why_and_leaves_no_kernel(shared):
 
 
 if __name__ == "__main__":
-    print(json.dumps(train(Path(sys.argv[1]), int(sys.argv[2]))))
+    print(json.dumps(train(Path(sys.argv[1]), int(sys.argv[2]))), flush=True)
+    torch.distributed.barrier()  # who left first would end the threads of the other, and so it
+    torch.distributed.destroy_process_group()
