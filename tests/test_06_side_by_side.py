@@ -147,12 +147,25 @@ def test_only_held_out_pictures_are_coloured():
         everything = datasets.load(name, 32)
         assert len(unseen) == 3 and set(unseen.names) <= set(everything.test.names)
         assert len(pool) == page.POOL
-    assert page.may_have_seen({"parameters": {"data": "scenes, things"}}, found) == "none"
-    drawn = {"parameters": {"data": "things,scenes", "split": "paper"}}
-    assert page.may_have_seen(drawn, found) == "scenes: its split was another"
-    assert "ImageNet" in page.may_have_seen({"parameters": {"data": "scenes"}}, found, "ImageNet")
+    assert page.may_have_seen({"parameters": {"data": "scenes, things"}}, found, {}) == "none"
+    assert notebooks.check_values(page.COLORGAN, {"manner": "paper"})  # the name it has there
+    drawn = {"parameters": {"data": "things,scenes", "manner": "paper"}}
+    assert page.may_have_seen(drawn, found, {}) == "scenes: its split was another"
+    assert "ImageNet" in page.may_have_seen(
+        {"parameters": {"data": "scenes"}}, found, {}, "ImageNet"
+    )
     home = {"": page.Trained(None, {"data": "things, scenes"})}
     assert [page.at_home(ground, home) for ground in found] == [True, False]
+
+
+def test_a_pair_whose_place_a_training_shows_is_named():
+    kin = page.kin_of([pair("liberty"), pair("lemons"), pair("yours")])
+    assert kin == {"scenes": ["liberty"], "things": ["liberty"]}
+    with (datasets.embedded() / "credits.tsv").open(encoding="utf-8") as lines:
+        shown = {line.split("\t")[0] for line in lines if line.rstrip("\n").endswith("\tliberty")}
+    assert shown & set(datasets.load("scenes", 32).train.names)
+    seen = page.may_have_seen({"parameters": {"data": "flowers,scenes"}}, [], kin)
+    assert seen == "scenes: other photographs of the places of liberty"
 
 
 def test_your_photos_join_and_a_bad_file_costs_a_line(tmp_path):
@@ -232,6 +245,18 @@ def test_advice_is_none_where_a_floor_is_nearer_and_claims_no_more_than_interval
     assert advice["not told apart"] == "02 DCGAN"  # the mean colour is farther in every picture
     few = evidence("pictures", 3, welsh=scores(2.0, n=3), dcgan=scores(30.0, n=3))
     assert "too few" in page.in_words(page.recommend("it", ("welsh",), ("pictures",), [few]))
+
+
+def test_noise_that_differs_most_is_no_advice():
+    found = {
+        "noise": {"apart": 30.0, "error": 40.0, "grey": 12.0},
+        "together": {"apart": 7.0, "error": 11.0, "grey": 12.0},
+    }
+    assert page.version_line(found)["take"] == "07 together"
+    assert page.version_line({"noise": found["noise"]})["take"] == "none so far"
+    same = np.stack([PHOTO, PHOTO])
+    judged = page.judge_versions({"lemons": same, "no truth": same}, {"lemons": PHOTO})
+    assert judged["apart"] == judged["error"] == 0 and judged["grey"] > 5
 
 
 # --- the whole notebook ------------------------------------------------------------------------
