@@ -171,7 +171,7 @@ def test_readme_has_a_line_a_paper_of_its_largest_run(reports, monkeypatch):
         table, _, after = rest.partition("<!-- end of results -->\n\nwords é\n")
         assert before == "# A\n\n" and after == ""
     *_, row = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
-    run = f"[laptop](reports/laptop/01_good/index.html), {metrics['results']['ours']['n']}"
+    run = f"[laptop](reports/laptop/01_good/notebook.ipynb), {metrics['results']['ours']['n']}"
     assert row[0] == "[01 Ours](notebooks/01_good.ipynb)" and row[1].startswith(run)
     assert row[2:] == ["+1.5 [+0.0, +30.0]", "9.0 (12.0, 8.0)", "That much."]
     larger = {**metrics, "profile": "overnight"}
