@@ -33,6 +33,10 @@ class ColorizeError(Exception):
     """Nothing can be coloured; one line that says what to do."""
 
 
+# of one photo; the next may go well
+PROBLEMS = (ColorizeError, training.NonFiniteLoss, notebooks.ParameterError)
+
+
 def find_weights(name: str, row: str, insist: bool = True) -> Path:
     """Return the weights of a notebook's row from its best run; or say what to run first.
 
@@ -175,10 +179,10 @@ def find_photos(where: tuple[str, ...], output: Path) -> tuple[list[Path], list[
     """
     found, problems, output = {}, [], output.resolve()
     for place in where:
-        below = Path(place).resolve() in output.parents
+        below = Path(os.path.realpath(place)) in output.parents  # that raises on no loop of links
         try:
             for photo in pictures.find(place):
-                if not (below and output in photo.resolve().parents):
+                if not (below and output in Path(os.path.realpath(photo)).parents):
                     found[photo] = None
         except pictures.PictureError as error:
             problems.append(str(error))
@@ -224,7 +228,7 @@ def colorize_file(
 @click.option("--draws", default=1, type=click.IntRange(1, 100), help="Versions (05, 07).")
 @click.option("--temperature", type=click.FloatRange(0.01, 4), help=COMMITS)
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
-@click.option("--jpeg", is_flag=True, help="Write JPEG instead of PNG.")
+@click.option("--jpeg", is_flag=True, help="JPEG instead of PNG: not transparent.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def command(photos, name, output, draws, jpeg, overwrite, **asked):
     """Colour PHOTOS (files, folders or patterns) at full size; their own lightness is kept.
@@ -233,19 +237,19 @@ def command(photos, name, output, draws, jpeg, overwrite, **asked):
     """
     paint = choose_painter(notebooks.full_name(name), draws=draws, **asked)
     found, problems = find_photos(photos, output)
-    originals = {photo.resolve() for photo in found}
+    originals = {*map(os.path.realpath, found)}
     targets, done = plan_targets(found, output, ".jpg" if jpeg else ".png"), 0
     for photo, target in tqdm(targets.items(), unit="photo", disable=None, file=sys.stderr):
         try:  # once, or in versions NAME-1, NAME-2, ..., each by its own seed
             for seed in range(draws):
                 file = target.with_stem(f"{target.stem}-{seed + 1}") if draws > 1 else target
                 version = functools.partial(paint, seed=seed) if draws > 1 else paint
-                if file.resolve() in originals:
+                if os.path.realpath(file) in originals:
                     raise ColorizeError(f"{file} is itself a photo to colour; take another folder")
                 colorize_file(photo, file, version, overwrite)
                 done += 1
-        except (ColorizeError, pictures.PictureError) as error:
-            problems.append(f"{photo}: " * isinstance(error, ColorizeError) + str(error))
+        except (pictures.PictureError, *PROBLEMS) as error:
+            problems.append(f"{photo}: " * isinstance(error, PROBLEMS) + str(error))
     for problem in problems:
         click.echo(f"not coloured: {files.plain(problem)}", err=True)
     click.echo(f"{done} of {done + len(problems)} coloured")

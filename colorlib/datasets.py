@@ -55,10 +55,6 @@ class PictureSet:
     skipped: list[str] = field(default_factory=list)
     note: str = ""
 
-    def __repr__(self) -> str:
-        parts = f"{len(self.train)} + {len(self.validation)} + {len(self.test)}"
-        return f"PictureSet({self.name!r}, {len(self)} pictures of {self.size} px: {parts})"
-
     def __len__(self) -> int:
         return len(self.names)
 

@@ -5,8 +5,8 @@ A study trains variants for equal steps, once per seed, and holds each against t
 
 The rule: a claim is **supported** (or **contradicted**) where the whole interval lies on its side
 (or the other one), at least three trainings all agree, or five pairs are behind it, its control
-fails the same rule, and PSNR does not say the opposite of CIEDE2000. Anything else that was
-tested is **inconclusive**.
+is not on the side that supports, and PSNR does not say the opposite of CIEDE2000. Anything else
+that was tested is **inconclusive**.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -108,7 +108,8 @@ class Machine:
         try:
             yield look_around
         finally:
-            seat.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                seat.unlink()
             torch.set_num_threads(self.threads)
 
 
@@ -230,16 +231,18 @@ def physical_cores() -> int:
     return min(psutil.cpu_count(logical=False) or usable, usable)
 
 
-def describe(device: torch.device | None = None) -> dict[str, Any]:
-    """Describe hardware and versions, without names of users; the GPU where `device` is on it."""
-    on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
+def describe(here: Machine) -> dict[str, Any]:
+    """Describe hardware, versions and settings of a run, without names of users."""
     return {
+        "device": str(here.device),
+        "precision": str(here.autocast_dtype or "float32").removeprefix("torch."),
+        "channels_last": here.channels_last,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "unknown",
-        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "gpu": torch.cuda.get_device_name(here.device) if here.device.type == "cuda" else None,
         "cores": physical_cores(),
-        "threads": torch.get_num_threads(),
+        "threads": here.threads,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
 

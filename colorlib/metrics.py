@@ -22,10 +22,6 @@ RESAMPLES = 2000
 SCORES = ("psnr", "ssim", "delta_e", "gain_over_grey")
 
 
-class MetricsError(ValueError):
-    """Pictures that cannot be scored; one line."""
-
-
 def _by_chunk(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of pictures, or of pairs of them, see a few million numbers at a time."""
 
@@ -65,11 +61,11 @@ def evaluate(
     _check("the truth", truth)
     for row, predicted in predictions.items():
         if row in FLOORS:
-            raise MetricsError(f"row '{row}': this name belongs to a floor; choose another one")
+            raise ValueError(f"row '{row}': this name belongs to a floor; choose another one")
         _check(f"row '{row}'", predicted, truth)
     kept = mean_chroma(truth) >= GREY_CHROMA
     if not kept.any():
-        raise MetricsError(
+        raise ValueError(
             f"all {len(truth)} test pictures are grey (mean chroma below {GREY_CHROMA:g}): "
             "there is no colour to compare with; use coloured pictures"
         )
@@ -133,7 +129,7 @@ def ssim(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
     height, width = truth.shape[1:3]
     if min(height, width) < SMALLEST_SIDE:
-        raise MetricsError(f"SSIM needs {SMALLEST_SIDE} px a side, a picture is {height} x {width}")
+        raise ValueError(f"SSIM needs {SMALLEST_SIDE} px a side, a picture is {height} x {width}")
     how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}  # Wang's own
     how |= {"data_range": 255, "channel_axis": -1}
     pairs = zip(predicted, truth, strict=True)
@@ -173,7 +169,7 @@ def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
-        raise MetricsError(f"bootstrap needs one number per picture, got shape {values.shape}")
+        raise ValueError(f"bootstrap needs one number per picture, got shape {values.shape}")
     chosen = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.percentile(values[chosen].mean(1), (2.5, 97.5))
     return float(low), float(high)
@@ -211,6 +207,6 @@ def _lab(pictures: np.ndarray) -> Tensor:
 def _check(what: str, pictures: np.ndarray, truth: np.ndarray | None = None) -> None:
     shape, kind = np.shape(pictures), getattr(pictures, "dtype", type(pictures))
     if kind != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-        raise MetricsError(f"{what}: must be uint8 (N, H, W, 3), is {kind} {shape}")
+        raise ValueError(f"{what}: must be uint8 (N, H, W, 3), is {kind} {shape}")
     if truth is not None and shape != truth.shape:
-        raise MetricsError(f"{what} has shape {shape}, the truth {truth.shape}")
+        raise ValueError(f"{what} has shape {shape}, the truth {truth.shape}")

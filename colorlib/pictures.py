@@ -72,7 +72,7 @@ def decode(data: bytes, path: str | Path) -> Picture:
         image.load()
         with contextlib.suppress(Exception):  # unreadable EXIF says nothing about fine pixels
             image = ImageOps.exif_transpose(image)
-        alpha = np.array(image.convert("RGBA"))[..., 3] if image.has_transparency_data else None
+        alpha = _alpha(image) if image.has_transparency_data else None
         profile = image.info.get("icc_profile") or b""
         kept = profile[16:20] == b"RGB " and len(profile) <= MAX_PROFILE  # not a CMYK or grey one
         return Picture(_to_rgb(image), alpha, profile if kept else None)
@@ -167,6 +167,12 @@ def read_some(paths: list[Path], most: int = 12) -> dict[str, np.ndarray]:
         except PictureError as error:
             print(f"left out: {error}")
     return found
+
+
+def _alpha(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # one grey that is transparent; a conversion clips all at 255
+        return np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8)
+    return np.array(image.convert("RGBA"))[..., 3]
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -78,13 +78,7 @@ def write(
         "data": data,
         "seconds": seconds,
         "memory_mib": peak_memory(),
-        "machine": {
-            "device": str(machine.device),
-            "precision": str(machine.autocast_dtype or "float32").removeprefix("torch."),
-            "channels_last": machine.channels_last,
-            **describe(machine.device),
-            "threads": machine.threads,
-        },
+        "machine": describe(machine),
         "weights_origin": weights_origin,
         "extra": extra or {},
     }

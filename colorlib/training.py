@@ -111,7 +111,9 @@ class History:
         losses = {key: self.losses[key] + later.losses[key] for key in self.losses if key in both}
         found = [entry | {"step": entry["step"] + past} for entry in later.validation]
         steps = self.steps + [past + step for step in later.steps]
-        return History(self.name, steps, losses, self.validation + found)
+        return History(
+            self.name, steps, losses, self.validation + found, self.seconds + later.seconds
+        )
 
     def to_dict(self, points: int = 0) -> dict[str, Any]:
         """Return plain data; `points` > 0 keeps about that many evenly spaced steps."""

@@ -16,7 +16,7 @@ from painting import (
 )
 from PIL import Image
 
-from colorlib import color, colorize, notebooks
+from colorlib import color, colorize, notebooks, training
 
 pytestmark = pytest.mark.usefixtures("painters")
 
@@ -128,6 +128,25 @@ def test_a_notebook_that_asks_for_the_photo_learns_for_each_anew(tmp_path, out, 
     done = run(out, tmp_path / "?0.png", reference=red, paints="04")
     assert done.exit_code == 0 and "for each photo" in done.output, done.output
     assert calls("04") == [(1, 1, 20, 30), (1, 1, 40, 50)]
+
+
+def test_a_photo_that_cannot_be_learned_and_a_loop_of_links_cost_the_others_nothing(
+    tmp_path, out, red, monkeypatch
+):
+    for size in ((30, 20), (50, 40)):
+        photo(tmp_path / "in" / f"{size[0]}.png", size=size)
+    (tmp_path / "in" / "loop.png").symlink_to("loop.png")
+    paint = notebooks.load("04").fit_reference
+
+    def fit(reference, here, lightness):
+        if lightness.shape[-1] == 30:
+            raise training.NonFiniteLoss("the loss")
+        return paint(reference, here, lightness)
+
+    monkeypatch.setattr(notebooks.load("04"), "fit_reference", fit)
+    done = run(out, tmp_path / "in", reference=red, paints="04")
+    assert done.exit_code == 1 and "1 of 3 coloured" in done.output, done.output
+    assert [file.name for file in out.iterdir()] == ["50.png"]
 
 
 def test_nothing_is_learned_when_there_is_nothing_to_paint(tmp_path, out, red):

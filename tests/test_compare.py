@@ -7,8 +7,8 @@ import subprocess
 import pytest
 import tiny
 
-from colorlib import notebooks
-from colorlib.batch import compare
+from colorlib import files, notebooks
+from colorlib.batch import compare, stamps
 
 MACHINE = {"device": "cpu", "cpu": "a", "gpu": None, "threads": 2, "versions": {"torch": "1"}}
 
@@ -66,10 +66,13 @@ def test_machines_are_the_same_when_what_rounds_is():
     assert compare.other_machine(here, {}).startswith("other device, cpu")
 
 
-def write_report(folder, metrics, machine=MACHINE):
+def write_report(folder, metrics, machine=MACHINE, sealed=False):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "run.json").write_text(json.dumps({"machine": machine}))
+    if sealed:  # by a run of this checkout
+        digests = {name: files.sha(folder / name) for name in ("metrics.json", "run.json")}
+        files.write_json(folder / stamps.STAMP, {"finished": "today", "files": digests})
 
 
 @pytest.fixture
@@ -100,18 +103,27 @@ def test_a_checkout_that_ran_nothing_has_nothing_to_compare(project):
 
 def test_a_fresh_run_in_the_tree_is_compared(project):
     report = project / "reports/smoke/01_good"
-    (report / ".stamp.json").write_text("{}")
+    write_report(report, tiny.METRICS, sealed=True)
     assert compared("01")[0] == {"01_good": "identical"}
-    write_report(report, changed(psnr=21.25))
+    write_report(report, changed(psnr=21.25), sealed=True)
     note = "same kind of machine; farthest: ours psnr 21.25, committed 21 (± 0.3)"
     assert compared("01") == ({"01_good": "within tolerance"}, note, True)
-    write_report(report, changed(psnr=21.5))
+    write_report(report, changed(psnr=21.5), sealed=True)
     assert compared("01")[0] == {"01_good": "outside"}
-    write_report(report, changed(psnr=21.5), {**MACHINE, "cpu": "b"})
+    write_report(report, changed(psnr=21.5), {**MACHINE, "cpu": "b"}, True)
     _, note, good = compared()  # the notebook that is not committed does not count
     assert note.startswith("other cpu; farthest: ours psnr 21.5") and good
-    write_report(report, changed(psnr=25.0))
+    write_report(report, changed(psnr=25.0), sealed=True)
     assert not compared()[2]
+
+
+def test_what_git_restored_is_not_held_against_itself(project):
+    report, local = project / "reports/smoke/01_good", project / "reports/local/01_good"
+    write_report(report, changed(psnr=20.9), sealed=True)
+    subprocess.run(["git", "restore", "reports"], cwd=project, check=True)  # its stamp stays
+    assert compared("01")[0] == {"01_good": "not run here"}
+    write_report(local, changed(psnr=12.0))
+    assert compared("01")[0] == {"01_good": "outside"}
 
 
 def test_a_run_played_in_jupyter_is_compared(project):

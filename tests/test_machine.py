@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -135,12 +136,21 @@ def test_threads_are_asked_for_or_the_cores_of_this_process(monkeypatch):
 
 
 def test_description_is_json_without_paths_and_names_a_gpu_where_it_is_used(monkeypatch):
-    assert str(Path.home()) not in json.dumps(machine.describe())
-    assert machine.describe()["versions"]["torch"] == torch.__version__
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    here = machine.prepare("cpu")
+    found = machine.describe(here)
+    assert str(Path.home()) not in json.dumps(found)
+    assert found["versions"]["torch"] == torch.__version__
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"H200 {device}")
-    assert machine.describe(torch.device("cpu"))["gpu"] is None
-    assert machine.describe(torch.device("cuda:1"))["gpu"] == "H200 cuda:1"
+    assert found["gpu"] is None and found["device"] == "cpu"
+    gpu = dataclasses.replace(here, device=torch.device("cuda:1"))
+    assert machine.describe(gpu)["gpu"] == "H200 cuda:1"
+
+
+def test_a_training_ends_well_where_no_seat_can_be_kept(tmp_path, monkeypatch):
+    (tmp_path / "seats").write_text("a file, no folder")
+    monkeypatch.setattr(machine, "SEATS", tmp_path / "seats")
+    with machine.prepare("cpu").shared() as look_around:
+        look_around()
 
 
 def test_memory_and_time_are_measured():

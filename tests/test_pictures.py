@@ -52,6 +52,14 @@ def test_resize_gives_the_size_and_keeps_a_plain_colour(height, width, size, lev
     assert abs(max(kept.shape[:2]) - size * max(height, width) / min(height, width)) <= 0.5
 
 
+def test_the_transparent_grey_of_16_bits_is_one_grey_alone(tmp_path):
+    grey = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
+    grey[:4] = 65535
+    Image.fromarray(grey).save(tmp_path / "a.png", transparency=65535)
+    found = pictures.read(tmp_path / "a.png").alpha
+    assert np.array_equal(found == 0, grey == 65535) and set(np.unique(found)) == {0, 255}
+
+
 def test_crop_is_the_middle_squash_is_all_and_nonsense_is_refused():
     picture = np.zeros((20, 60, 3), np.uint8)
     picture[:, 20:40] = 255

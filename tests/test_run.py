@@ -114,9 +114,9 @@ def test_unchanged_is_skipped_and_a_dry_run_says_what_to_expect(batch, monkeypat
     assert new.note == "new (a guess, never run yet)"
 
 
-def test_it_is_said_when_a_committed_report_will_be_replaced(project, monkeypatch):
+def test_it_is_said_when_a_committed_report_will_be_replaced(project):
     assert runner.run(["01"])[0].good
-    monkeypatch.setattr(stamps, "is_committed", lambda report: report.name == "01_good")
+    tiny.commit(project)
     assert runner.run(["01"], dry_run=True)[0].state == "skipped"
     [told] = runner.run(["01"], parameters={"seed": 3}, dry_run=True)
     assert told.note.startswith("parameters changed; replaces a committed report: git restore")

@@ -93,6 +93,13 @@ def test_a_notebook_without_a_seed_is_named(scores, project):
         plan(["01", "02"], vary={"seed": ["0", "1"]})
 
 
+def test_seeds_of_one_variant_are_summed_up_wherever_they_stand_in_the_order(scores):
+    result = run(*["-p", "seed", "0", "-p", "seed", "1", "-p", "rate", "0.4", "-p", "rate", "0.6"])
+    assert result.exit_code == 0, result.output
+    for variant in ("rate-0.4", "rate-0.6"):
+        assert files.read_json(scores / variant / "summary.json")["seeds"] == [0, 1]
+
+
 def judged(difference: float, near: bool, widths: dict | None):
     mine = copy.deepcopy(tiny.METRICS)
     mine["results"]["ours"] = {**tiny.SCORES, "psnr": tiny.SCORES["psnr"] + difference}
@@ -117,7 +124,8 @@ def test_five_committed_seeds_are_enough(scores, monkeypatch, seeds, verdict):
     mine["results"]["ours"]["psnr"] += 5.0
     reports = scores.parents[2]
     tiny.keep(reports / "laptop/01_good/metrics.json", mine)
-    tiny.keep(reports / "laptop/01_good/.stamp.json", {})
+    digests = {"metrics.json": files.sha(reports / "laptop/01_good/metrics.json")}
+    tiny.keep(reports / "laptop/01_good/.stamp.json", {"finished": "now", "files": digests})
 
     def committed(profile, name, file, against):
         if profile == "laptop":

@@ -76,13 +76,6 @@ def test_other_parameters_touch_no_checkpoint_and_the_newest_few_are_kept(projec
     assert changes(finish(tasks[-1])) is None and files_of(tasks[-2].partial)
 
 
-def test_git_knows_which_reports_are_committed(project):
-    report = finish(task_of()).report
-    assert not stamps.is_committed(report)
-    commit(project)
-    assert stamps.is_committed(report) and not stamps.is_committed(project / "reports/none")
-
-
 def test_status_asks_git_and_knows_the_local_ones(project):
     tiny.keep(project / "reports/local/01_good/run.json", {})
     report = project / "reports/laptop/01_good"

@@ -12,7 +12,7 @@ import pytest
 import test_contract as contract
 
 from colorlib import files, notebooks
-from colorlib.batch import teaching
+from colorlib.batch import plan, teaching
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "notebooks" / "README.md"
@@ -81,7 +81,7 @@ def handed_out(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("class") / "student"
     try:
         return teaching.hand_out(folder)
-    except teaching.TeachingError:
+    except plan.RunError:
         pytest.skip("not a git checkout")
 
 
@@ -110,6 +110,6 @@ def test_handed_out_notebooks_keep_the_contract(handed_out, monkeypatch):
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
-    with pytest.raises(teaching.TeachingError, match="is there already"):
+    with pytest.raises(plan.RunError, match="is there already"):
         teaching.hand_out(tmp_path)
     assert list(tmp_path.iterdir()) == []

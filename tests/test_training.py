@@ -56,12 +56,16 @@ def test_half_of_the_pictures_are_mirrored():
 
 
 def test_two_stages_become_one_history():
-    first = training.History("l1", [1, 2], {"l1": [3.0, 2.0]}, [{"step": 2, "error": 0.5}])
+    first = training.History("l1", [1, 2], {"l1": [3.0, 2.0]}, [{"step": 2, "error": 0.5}], 5.0)
     second = training.History(
-        "both", [1], {"l1": [1.0], "critic": [0.7]}, [{"step": 1, "error": 0.4}]
+        "both", [1], {"l1": [1.0], "critic": [0.7]}, [{"step": 1, "error": 0.4}], 2.0
     )
     whole = first.then(second)
-    assert whole.steps == [1, 2, 3] and whole.losses == {"l1": [3.0, 2.0, 1.0]}
+    assert (
+        whole.seconds == 7.0
+        and whole.steps == [1, 2, 3]
+        and whole.losses == {"l1": [3.0, 2.0, 1.0]}
+    )
     assert whole.validation == [{"step": 2, "error": 0.5}, {"step": 3, "error": 0.4}]
     assert first.validation[0]["step"] == 2 and second.validation[0]["step"] == 1
 

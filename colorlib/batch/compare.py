@@ -1,6 +1,5 @@
 """Runs held against each other: mine and the committed one, and those that differ in their seed."""
 
-import itertools
 import json
 import statistics
 from collections.abc import Sequence
@@ -8,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from colorlib import files, notebooks
+from colorlib.batch import stamps
 from colorlib.batch.run import Run
-from colorlib.batch.stamps import STAMP
 
 # metric: largest difference on the same processor and thread count, and elsewhere
 TOLERANCES: dict[str, tuple[float, float]] = {
@@ -47,7 +46,7 @@ def _compare_one(name: str, profile: str, against: str) -> tuple[str, str]:
         return "not committed", f"no metrics in {against} for profile {profile}"
     reports = files.root() / "reports"
     tree, local = reports / profile / name, reports / "local" / name
-    mine = tree if (tree / STAMP).exists() else local  # it ran here, or was played in Jupyter
+    mine = local if stamps.changes(tree, {}) else tree  # played in Jupyter, or it ran here
     metrics, run = files.read_json(mine / "metrics.json"), files.read_json(mine / "run.json")
     if metrics.get("profile") != profile:
         return "not run here", f"run it: colorlib run {name} --profile {profile}"
@@ -109,9 +108,10 @@ def _farthest(row: str, ours: dict, theirs: dict, near: bool, widths: dict) -> t
 
 def summarize(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """Write a summary beside the reports of each variant of a sweep; return a line for each."""
-    lines = []
-    for folder, group in itertools.groupby(runs, key=lambda run: run.task.report.parent):
-        some = [*group]
+    lines, groups = [], {}
+    for run in runs:
+        groups.setdefault(run.task.report.parent, []).append(run)
+    for folder, some in groups.items():
         task, whole = some[0].task, [run.task.report for run in some if run.good]
         rows = _rows(whole)
         own = {k: v for k, v in task.parameters.items() if k not in ("seed", "profile")}

@@ -127,7 +127,8 @@ def _texts(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         for member in value if isinstance(value, list) else [value]:
             if key not in NO_PATHS and isinstance(member, str):
-                yield from ((key, part.strip()) for part in member.split(",") if part.strip())
+                parts = [member] if "/" in member and _found(member) else member.split(",")
+                yield from ((key, part.strip()) for part in parts if part.strip())
 
 
 def _found(text: str) -> Path | None:

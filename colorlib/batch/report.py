@@ -58,7 +58,8 @@ def scrub(value: Any, places: dict[str, str]) -> Any:
     if isinstance(value, str):
         for path, name in places.items():
             if path in value:
-                value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w-])", name, value)
+                literal = name.replace("\\", r"\\")
+                value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w-])", literal, value)
         return re.sub(r"TMP/ipykernel_\d+/\d+\.py", "cell", value)
     if isinstance(value, list):
         return [scrub(item, places) for item in value]

@@ -183,7 +183,7 @@ def due(each: Run, force: bool) -> dict[str, str]:
     if not each.note:
         each.end("skipped", "unchanged; --force runs it again")
         return {}
-    if stamps.is_committed(each.task.report):
+    if files.git(files.root(), "ls-files", "--", str(each.task.report)):
         each.note += "; replaces a committed report: git restore brings that back"
     return current
 

@@ -73,7 +73,8 @@ def prepare(task: Task, current: dict[str, str]) -> None:
     """Make the partial place: empty but for this very work's checkpoints and frames, if killed."""
     task.partial.mkdir(parents=True, exist_ok=True)
     for path in [*task.partial.rglob("*")]:
-        if path.is_file() and not any(map(path.match, ("*.checkpoint*", "weights/frames/*/*"))):
+        kept = ".checkpoint" in path.name or "frames" in path.relative_to(task.partial).parts
+        if path.is_file() and not kept:
             path.unlink()
     owner = {"notebook": task.name, "profile": task.profile}
     files.write_json(task.partial / STAMP, {**owner, "parts": current})
@@ -142,10 +143,6 @@ def refuse_foreign(task: Task) -> None:
     own = {name.split("/")[0] for name in read_stamp(report).get("files", ())} | REPORT
     if foreign := sorted({path.name for path in report.glob("*")} - own):
         raise RunError(f"{report} holds {foreign[0]}, which is no part of a report; {ELSEWHERE}")
-
-
-def is_committed(report: Path) -> bool:
-    return bool(files.git(files.root(), "ls-files", "--", str(report)))
 
 
 def status() -> list[tuple[str, str, str, str]]:

@@ -7,23 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from colorlib import files
+from colorlib.batch.plan import RunError
 
 SOLUTION = re.compile(r"\s*<details>\s*<summary>Solution.*?</details>", re.S)  # on pages, too
 LEFT_OUT = ("tests/", ".ci/")  # they hold the notebooks to having solutions
-
-
-class TeachingError(Exception):
-    """The project cannot be handed out; one line that says what to mend."""
 
 
 def hand_out(folder: str | Path) -> Path:
     """Write the project without solutions into a new folder; return it."""
     folder, root = Path(folder).resolve(), files.root()
     if folder.exists():
-        raise TeachingError(f"{folder} is there already: remove it, or name another with -o")
+        raise RunError(f"{folder} is there already: remove it, or name another with -o")
     names = files.git(root, "ls-files", "-z")
     if names is None:
-        raise TeachingError(f"{root} is no git checkout: git knows what belongs to it")
+        raise RunError(f"{root} is no git checkout: git knows what belongs to it")
     for name in names.split("\0"):
         file, target = root / name, folder / name
         if name.startswith(LEFT_OUT) or not file.is_file():

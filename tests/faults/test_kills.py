@@ -155,9 +155,15 @@ def test_a_kernel_that_did_not_come_up_is_started_again(tmp_path, monkeypatch, u
 def test_a_killed_run_goes_on_also_with_mended_code(project):
     task = task_of()
     leave(task, "old", {"colorlib": "before"})
-    tiny.keep(task.partial / "weights/frames/net/001.png", "painted while it trained")
+    for frame in ("net/001.png", "net-0-001.png"):  # of 02 and of 03
+        tiny.keep(task.partial / "weights/frames" / frame, "painted while it trained")
     stamps.prepare(task, {"colorlib": "after"})
-    assert files_of(task.partial) == [stamps.STAMP, "001.png", "a.checkpoint.safetensors"]
+    assert files_of(task.partial) == [
+        stamps.STAMP,
+        "001.png",
+        "a.checkpoint.safetensors",
+        "net-0-001.png",
+    ]
 
 
 def test_checkpoints_are_gone_before_the_report_stands(project, monkeypatch):
