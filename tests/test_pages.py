@@ -78,7 +78,7 @@ def test_a_page_can_be_read_by_everyone(root):
     cells = ("# Auto *colorization*\n\nA claim.", "#### Data", "# Second title", "## Data")
     folder = report(root, *cells, outputs=[figure()], metrics=tiny.METRICS)
     page = read(pages.render(folder))
-    assert page.html["lang"] == "en" and page.title.string == "Auto colorization"
+    assert page.html["lang"] == "en" and page.title.string == "Auto colorization · Laptop run"
     assert [int(h.name[1]) for h in page.find_all(re.compile("^h[1-6]$"))] == [1, 2, 2, 2]
     assert links(page)[0] == "#main" and page.main["id"] == "main"
     ids = [element["id"] for element in page.find_all(id=True)]
@@ -87,14 +87,18 @@ def test_a_page_can_be_read_by_everyone(root):
     assert "prefers-color-scheme: dark" in page.style.string
     bar = page.header.get_text()
     assert "gain over grey +1.50 dB" in bar and "2025-03-04" in bar
+    heard = [link for link in page.select("h1 a, h2 a") if link.get("aria-hidden") != "true"]
+    assert heard == [], "a heading's name is its words"
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])  # the runner keeps a small JPEG in the notebook
 def test_pictures_link_the_report_s_own_files(root, kind):
     folder = report(root, "# T", outputs=[figure(kind=kind)], metrics=tiny.METRICS)
-    image = read(pages.render(folder)).img
+    lead, image = read(pages.render(folder)).find_all("img")  # it leads, and stands in its place
     size = {"width": "3", "height": "2"}
-    assert image.attrs == {"src": "figures/grid.png", "alt": "The red tulip turns orange", **size}
+    about = {"src": "figures/grid.png", "alt": "The red tulip turns orange"}
+    assert lead.attrs == about and image.attrs == about | size
+    assert lead.parent["href"] == image.parent["href"] == "figures/grid.png"
     (card,) = read(pages.render_index(root / "reports")).find_all("img")
     assert card["src"] == "laptop/03_flowers/figures/grid.png"
 
@@ -137,12 +141,53 @@ def test_nothing_is_asked_of_any_server_and_of_scripts_only_a_slider_s_stays(roo
     assert "default-src 'none'" in policy and "http" not in policy
 
 
-def test_a_handle_stands_before_the_first_section(root):
+def test_a_handle_leads(root):
     handle = '<div class="slider handle"><img alt="A rose" src="data:,"/></div>'
     cells = ("# T\n\nA claim.", "## In short", "## Results")
     main = read(pages.render(report(root, *cells, outputs=[displayed(html=handle)]))).main
     order = [element.name for element in main.find_all(["p", "img", "h2", "details"])]
-    assert order == ["p", "img", "h2", "h2", "details"]
+    assert order == ["img", "p", "h2", "h2", "details"]
+
+
+def test_the_picture_of_in_short_leads_and_is_not_shown_twice(root):
+    cells = ("# T\n\nA claim.", "## In short\n\n![A rose](rose.png)\n\nWhy", "## Results")
+    main = read(pages.render(report(root, *cells, outputs=[figure()]))).main
+    order = [element.get("src") or element.name for element in main.find_all(["p", "img", "h2"])]
+    assert order == ["p", "rose.png", "p", "h2", "p", "h2", "figures/grid.png"]
+    page = read(
+        pages.render(report(root, "# T", "## A", "## B", name="01_one", outputs=[figure()]))
+    )
+    assert page.img.find_previous(["h1", "h2"]).name == "h1", "else its card's"
+
+
+def test_a_page_says_at_a_glance_what_came_of_it(root):
+    verdicts = ["supported", "inconclusive", "inconclusive"]
+    claims = [tiny.METRICS["claims"][0] | {"claim": v, "verdict": v} for v in verdicts]
+    claims[2]["claim"] = "another"
+    tiny.write(root, "03_flowers", "# Flowers", 'MAIN_ROW: str = "ours"', learned="That much.")
+    flowers = {"metrics": tiny.METRICS, "outputs": [figure()]}
+    lesson = report(root, "# T", name="03_flowers", profile="overnight", **flowers)
+    run = {"seconds": {"a": 60, "b": 5}, "machine": {"device": "cpu"}}
+    (lesson / "run.json").write_text(json.dumps(run))
+    studies = report(root, "# T: studies\n\n## In short", name="studies/03_flowers", metrics={})
+    about = {**tiny.METRICS, "notebook": "studies/03_flowers", "profile": "laptop"}
+    (studies / "metrics.json").write_text(json.dumps(about | {"claims": claims}))
+    pages.render(lesson)
+    page = read(pages.render(studies))
+    assert page.title.string == "T: studies · Laptop run"
+    told = (
+        "What we learned. That much. Of the paper's claims: 1 supported, 2 inconclusive; claim by"
+    )
+    words = page.find(class_="glance").get_text(" ", strip=True)
+    assert words == f"{told} claim ."
+    place = "../../../overnight/03_flowers"
+    assert pictures(page) == [(f"{place}/figures/grid.png", "The red tulip turns orange")]
+    assert page.img.parent["href"] == f"{place}/index.html"
+    page = read(pages.render(lesson))
+    assert f"{told} claim . Training time: 1 min 5 s on the CPU." in page.find(
+        class_="glance"
+    ).get_text(" ", strip=True)
+    assert "../../claims.html#03_flowers" in links(page)
 
 
 def test_links_are_mended_for_the_report_s_place(root):
@@ -182,6 +227,32 @@ def test_printed_pieces_are_joined_and_overwritten_lines_dropped(root):
     assert page.find(class_="messages").summary.string == "Messages"
 
 
+def test_what_trainings_took_is_one_folded_log_a_cell(root):
+    took = "losses, L1, seed 0: 400 steps in 24 s (0.06 s a step)"
+    told = [displayed(), displayed(), displayed(html="<table></table>"), displayed(), displayed()]
+    lines = [took, f"{took}, finished before", "one row", f"{took}, resumed", "L1 took 400 steps"]
+    for output, text in zip(told, lines, strict=True):
+        output["data"]["text/plain"] = text
+    printed = {"output_type": "stream", "name": "stdout", "text": f"{took}\n{took}\n"}
+    mixed = {**printed, "text": f"{took}\nand more\n"}
+    page = read(pages.render(report(root, "# T", outputs=[*told, printed, told[2], mixed])))
+    log = page.find("details", class_="messages")
+    assert "open" not in log.attrs and log.summary.string == "Training log, 5 lines"
+    assert log.pre.get_text().splitlines() == [took, lines[1], lines[3], took, took]
+    shown = [pre.get_text() for pre in page.select(".printed") if not pre.find_parent("details")]
+    assert shown == ["L1 took 400 steps", mixed["text"]]
+
+
+def test_what_is_wider_than_its_place_can_be_reached_by_keys_and_has_a_name(root):
+    table = displayed(html="<table><caption>Scores &amp; floors</caption></table>")
+    cells = ("# T\n\n$$x \\tag{2}$$",)
+    page = read(pages.render(report(root, *cells, outputs=[table, displayed(html="<b>x</b>")])))
+    box, plain = page.find_all(class_="shown")
+    named = {"role": "region", "tabindex": "0", "aria-label": "Scores & floors"}
+    assert named.items() <= box.attrs.items() and "tabindex" not in plain.attrs
+    assert page.find(class_="equation")["tabindex"] == "0"
+
+
 def test_code_is_folded_says_what_it_defines_and_one_button_opens_all(root):
     cells = ("%%define\nclass A:\n    def own(self): ...\n\ndef f(): ...", "short()")
     page = read(pages.render(report(root, "# T", *cells)))
@@ -189,7 +260,8 @@ def test_code_is_folded_says_what_it_defines_and_one_button_opens_all(root):
     assert not any("open" in piece.attrs for piece in pieces)
     told = [piece.summary.get_text() for piece in pieces]
     assert told == ["Code: A, f", "Code", "Code"]  # the last is show()
-    assert page.find("button", id="code").get("aria-pressed") == "false"
+    button = page.find("button", id="code")
+    assert button.string == "Show all code" and "hidden" in button.attrs  # until a script runs
 
 
 @pytest.mark.parametrize(
@@ -226,17 +298,21 @@ def test_the_index_has_a_card_for_each_paper_and_a_link_for_each_run(root):
     pages.render(report(root, "# One", name="01_one", metrics=tiny.METRICS))
     page = read(pages.render_index(root / "reports"))
     folders = [*["laptop/01_one"] * 2, *[places[0]] * 2, *places]  # picture, title, runs
-    assert links(page) == ["#main", *(f"{folder}/index.html" for folder in folders)]
+    bar = ["claims.html", "results.html", "#reading"]
+    assert links(page) == ["#main", *bar, *(f"{folder}/index.html" for folder in folders)]
+    fronts = page.find_all(class_="front")
+    assert {(link["tabindex"], link["aria-hidden"]) for link in fronts} == {("-1", "true")}
     assert pictures(page) == [(f"{places[0]}/figures/grid.png", "The red tulip turns orange")]
-    assert [h.string for h in page.find_all("h2")] == ["One", "overnight"]
+    assert [h.string for h in page.select(".card h2")] == ["One", "overnight"]
     runs = [li.get_text(" ", strip=True) for li in page.find_all(class_="runs")[1].find_all("li")]
-    assert runs[0].startswith("Overnight gain over grey +1.50 dB; PSNR 21.00 dB, the paper")
+    gain = "Overnight gain over grey +1.50 dB [+0.00, +30.00], mean colour +1.50; PSNR 21.00 dB"
+    assert runs[0].startswith(f"{gain}, the paper") and "; 12 pictures flowers ·" in runs[0]
     assert runs[2].startswith("Overnight studies") and runs[1].endswith("· 2025-03-04")
     own = root / "reports/laptop/03_flowers/notebook.ipynb"  # it names this run its own
     notebook = json.loads(own.read_text())
     notebook["metadata"]["colorlib"] = {"told_by": "laptop"}
     own.write_text(json.dumps(notebook))
-    (_, card) = read(pages.render_index(root / "reports")).find_all("h2")
+    (_, card) = read(pages.render_index(root / "reports")).select(".card h2")
     assert card.string == "laptop"
 
 

@@ -122,6 +122,39 @@ def test_the_claims_page_shows_each_with_trainings_and_scale(reports):
     assert [h.name for h in page.find_all(["h1", "h2", "h3"])] == ["h1", "h2"]
 
 
+def test_a_claim_says_where_it_is_supported_and_what_is_off_zero_why_it_is_open(reports):
+    page = BeautifulSoup(results.render(reports)[0].read_text(), "html.parser")
+    assert "supported where" not in page.get_text(), "no studies say so"
+    row = claim("bolder", "+1.20 [+0.10, +2.00]", "inconclusive", test="a minus b; control: c")
+    write_report(reports, "paper/studies/01_good", [row, {**row, "claim": "farther"}])
+    lines = "# the rules\nIV | {} | a minus b; control: c | x: y: z | {} 0 | \n"
+    cell = lines.format("bolder", "above") + lines.format("farther", "below")
+    notebook = tiny.notebook("# Its studies", f'C = """{cell}"""')
+    (reports / "paper/studies/01_good/notebook.ipynb").write_text(json.dumps(notebook))
+    (paper,) = results.collect(reports)
+    found = [paper.claims[text, 1].decisive["rule"] for text in ("bolder", "farther", "twice")]
+    assert found == ["above 0", "below 0", ""]
+    page = BeautifulSoup(results.render(reports)[0].read_text(), "html.parser")
+    cells = [cell.get_text(" ", strip=True) for cell in page.select("td[data-label^=what]")]
+    assert "a minus b; control: c (supported where above 0) Off 0, and yet" in cells[0]
+    assert "its control passes too" in cells[0] and "inconclusive" not in cells[2]
+
+
+def test_a_paper_waits_for_its_studies_and_then_has_claims(reports, monkeypatch):
+    monkeypatch.setenv("COLORLIB_ROOT", str(reports.parent))
+    for name in ("05_late", "studies/05_late", "06_other", "studies/speed"):
+        tiny.write(reports.parent, name, "# T")
+        write_report(reports, f"laptop/{name}") if name != "studies/05_late" else None
+    waiting = "not run yet"
+    page = BeautifulSoup(results.render(reports)[0].read_text(), "html.parser")
+    rows = [row.get_text(" ", strip=True) for row in page.table.tbody.find_all("tr")]
+    assert rows == ["A good paper 2 1 2 1 0", f"laptop/05_late {waiting}"]
+    write_report(reports, "overnight/studies/05_late", [claim("a", "1", "supported")])
+    page = BeautifulSoup(results.render(reports)[0].read_text(), "html.parser")
+    rows = [row.get_text(" ", strip=True) for row in page.table.tbody.find_all("tr")]
+    assert rows[1] == "laptop/05_late 1 0 0 0 0"
+
+
 def test_no_report_is_an_empty_page(tmp_path):
     assert results.collect(tmp_path) == []
     assert "Every claim" in results.render(tmp_path)[0].read_text()
@@ -133,16 +166,20 @@ def test_a_headline_is_the_main_row_beside_the_paper(tmp_path, monkeypatch):
     metrics = copy.deepcopy(tiny.METRICS)
     ours = metrics["results"]["ours"]
     metrics["results"]["better"] = {**ours, "gain_over_grey": 9.0}
-    begin = "gain over grey +1.50 dB; "
+    begin = "gain over grey +1.50 dB [+0.00, +30.00], mean colour +1.50; "
     for paper, told in (
         ({"psnr": 24.33}, "PSNR 21.00 dB, the paper 24.33 dB"),
         ({"ours": {"gain_over_grey": 2.0}, "psnr": 3.0}, "the paper +2.00 dB"),
         ({"A rival": {"psnr": 9.0}, "Ours": {"psnr": 3.0}}, "PSNR 21.00 dB, the paper 3.00 dB"),
     ):
-        assert results.headline({**metrics, "paper": paper}) == begin + told
+        assert results.headline({**metrics, "paper": paper}) == f"{begin}{told}; 12 pictures"
     assert results.headline({**metrics, "results": {}}) == results.headline({}) == ""
+    metrics["data"]["name"] = "pairs"
+    assert results.headline(metrics).endswith("; 12 pairs")
+    few = {row: {**scores, "n": 4} for row, scores in metrics["results"].items()}
+    assert results.headline({**metrics, "results": few}) == "4 pairs: too few to compare"
     tiny.write(tmp_path, "01_good", "print(1)")
-    assert results.headline(metrics) == "2 ways on the same pictures"
+    assert results.headline(metrics) == "2 ways on the same 12 pictures"
 
 
 def changed(reports, **results):
@@ -186,9 +223,9 @@ def test_readme_has_a_line_a_paper_of_its_largest_run(reports, monkeypatch):
 
 
 def test_the_page_of_results_has_all_rows_of_the_floors_pictures(reports):
-    changed(reports, ours={}, hints={"n": 1}, mean_ab={}, grey_floor={})
+    changed(reports, ours={}, u_net={}, hints={"n": 1}, mean_ab={}, grey_floor={})
     page = BeautifulSoup(results.render(reports)[1].read_text("utf-8"), "html.parser")
-    table = next(t for t in page.find_all("table") if "01_good, laptop" in t.caption.text)
+    table = next(t for t in page.find_all("table") if "A good paper – laptop run" in t.caption.text)
     rows = [[c.text for c in row.find_all(["th", "td"])] for row in table.find_all("tr")]
-    assert [row[0] for row in rows] == ["row", "grey floor", "mean ab", "ours"]
+    assert [row[0] for row in rows] == ["method", "grey", "mean colour", "ours", "u net"]
     assert rows[1][4] == "0" and rows[3][4] == "+1.50 [+0.00, +30.00]"

@@ -17,8 +17,6 @@ from colorlib import files, notebooks
 from colorlib.batch import results
 from colorlib.batch.plan import RunError
 
-NO_ALT = ("", "No description has been provided for this image")  # the words are nbconvert's
-
 
 def render(report: str | Path) -> Path:
     """Write `report/index.html` from its executed `notebook.ipynb`; return the page."""
@@ -30,12 +28,10 @@ def render(report: str | Path) -> Path:
     body, _ = _exporter(report).from_notebook_node(notebook)
     soup = BeautifulSoup(body, "html.parser")
     contents = _mend_headings(soup)
-    if (handle := soup.select_one(".shown:has(> .handle)")) and soup.h2:
-        soup.h2.insert_before(handle)  # first what came of it
     for script in soup.select("script:not(.slider script)"):
         script.decompose()
     for image in soup.find_all("img"):
-        if image.get("alt", "").strip() in NO_ALT:
+        if image.get("alt", "").strip() in ("", "No description has been provided for this image"):
             above = image.find_previous(re.compile("^h[1-6]$"))
             where = f"under '{above.get_text().rstrip('#')}'" if above else "at the top"
             raise RunError(f"a picture {where} has no alt text; give show_figure its alt")
@@ -43,30 +39,31 @@ def render(report: str | Path) -> Path:
     for element in soup.select("a[href], img[src]"):
         key = "href" if element.name == "a" else "src"
         element[key] = _from_report(element[key], report, about)
+        if key == "src" and ":" not in element[key] and not element.find_parent("a"):
+            element.wrap(soup.new_tag("a", href=element[key]))  # whole, on a small screen
+    short = "h2 ~ :is(figure, p:has(img)):not(h2 ~ h2 ~ *)"  # of the first section, "In short"
+    lead = soup.select_one(".shown:has(> .handle)") or soup.select_one(short)
+    lead = lead and lead.extract()  # first what came of it
     # names, punctuation and spaces of code have no colour of their own: two fifths of the page
     main = re.sub(r'<span class="[pnw]">([^<]*)</span>', r"\1", str(soup))
-    page = files.fill("report.html.j2", main=main, contents=contents, **about)
+    page = files.fill("report.html.j2", main=main, lead=lead, contents=contents, **about)
     files.write_atomic(report / "index.html", page)
     return report / "index.html"
 
 
 def _about(report: Path) -> dict[str, Any]:
-    metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
-    name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
-    profile = report.parents[name.count("/")]
-    own, pages = Path(profile.name, name), results.folders(profile.parent, "index.html")
-    runs = [page.relative_to(profile.parent) for page in pages if page.name == own.name]
+    about = _run(report)
+    own, reports = about["place"], about["profile"].parent
+    pages = results.folders(reports, "index.html")
+    runs = [page.relative_to(reports) for page in pages if page.name == own.name]
     beside = [run for run in runs if len(run.parts) != len(own.parts)]  # studies of a lesson, or it
-    beside.sort(key=lambda run: run.parts[0] == profile.name)  # else the largest run comes last
+    beside.sort(key=lambda run: run.parts[0] == own.parts[0])  # else the largest run comes last
     return {
-        "title": results.title(report),
-        "facts": (profile.name, str(run.get("date", ""))[:10], results.headline(metrics)),
-        "profile": profile,
-        "name": name,
-        "up": "../" * (name.count("/") + 2) if profile.parent.name == "reports" else "",
-        "claims": metrics.get("claims") and profile.name in results.SHOWN,
+        **about,
+        "counts": {paper.name: paper.counts for paper in results.collect(reports)},
         "beside": beside[-1:],
         "runs": [run for run in runs if run not in (own, *beside)],
+        "card": _run(reports / beside[-1]) if len(own.parts) > 2 and beside else about,
     }
 
 
@@ -82,6 +79,7 @@ def _exporter(report: Path) -> Any:
     exporter = HTMLExporter(preprocessors=[CoalesceStreamsPreprocessor], **templates)
     markdown = MarkdownWithMath(Markdown(escape=False, exclude_anchor_links=True))
     exporter.register_filter("markdown2html", markdown.render)
+    exporter.register_filter("log", re.compile(r"(.+ steps in .+ a step\).*\n?)+").fullmatch)
     exporter.register_filter("defined", re.compile(r"^(?:class|def) (\w+)", re.M).findall)
     exporter.register_filter("picture", lambda output, kind: _picture(report, output, kind))
     return exporter
@@ -126,7 +124,8 @@ def equation(latex: str) -> str:
     r"""Set a displayed equation, its \tag{n} at the right."""
     body, *tags = re.split(r"\\tag\{([^}]*)\}", latex)
     number = f"<span>({html.escape(tags[0])})</span>" if tags else ""
-    return f'<div class="equation">{mathml(body + "".join(tags[1::2]), "block")}{number}</div>'
+    scrolls = 'class="equation" role="group" tabindex="0" aria-label="Equation"'
+    return f"<div {scrolls}>{mathml(body + ''.join(tags[1::2]), 'block')}{number}</div>"
 
 
 def _mend_headings(soup: Any) -> list[tuple[str, str]]:
@@ -139,7 +138,7 @@ def _mend_headings(soup: Any) -> list[tuple[str, str]]:
         taken[name] += 1
         anchor = f"{name}-{taken[name]}" if taken[name] > 1 else name
         heading.name, heading["id"] = f"h{level}", anchor
-        link = {"class": "anchor", "href": f"#{anchor}", "aria-label": "Link to this section"}
+        link = {"class": "anchor", "href": f"#{anchor}", "aria-hidden": "true", "tabindex": "-1"}
         heading.append(soup.new_tag("a", attrs=link, string="#"))
         contents += [(text, anchor)] if level == 2 else []
     return contents
@@ -149,7 +148,7 @@ def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
     """Turn a link that is relative to the notebook's source into one relative to the report."""
     link, mark, fragment = address.partition("#")
     sources, profile = files.root() / "notebooks", about["profile"]
-    target = Path(os.path.normpath((sources / about["name"]).parent / link))
+    target = Path(os.path.normpath(sources.joinpath(*about["place"].parts[1:], "..", link)))
     if not link or re.match(r"\w+:|/", link) or not target.exists():
         return address
     if target.suffix == ".ipynb":
@@ -163,29 +162,32 @@ def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
 def render_index(reports: str | Path) -> Path:
     """Write `reports/index.html`: a card for each paper, links relative; return the page."""
     page, cards = Path(reports) / "index.html", {}
-    for folder in sorted(reversed(results.folders(reports, "index.html")), key=_later):
-        cards.setdefault(folder.name, []).append(_run(folder, Path(reports)))
+    runs = map(_run, reversed(results.folders(reports, "index.html")))
+    # on a card lessons lead, and of these the run that the notebook names as its own
+    for run in sorted(runs, key=lambda run: (len(run["place"].parts), not run["told"])):
+        cards.setdefault(run["place"].name, []).append(run)
     counts = {paper.name: paper.counts for paper in results.collect(reports)}
     values = {"cards": sorted(cards.items()), "counts": counts, "profiles": results.SHOWN}
     files.write_atomic(page, files.fill("index.html.j2", **values))
     return page
 
 
-def _later(report: Path) -> tuple[bool, bool]:
-    """On a card lessons lead, and of these the run that the notebook names as its own."""
-    about = files.read_json(report / "notebook.ipynb").get("metadata", {}).get("colorlib", {})
-    return report.parent.name == "studies", about.get("told_by") != report.parent.name
-
-
-def _run(report: Path, reports: Path) -> dict[str, Any]:
-    """Describe a run for its paper's card; its picture is the grid of results, else the first."""
-    metrics, run = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
+def _run(report: Path) -> dict[str, Any]:
+    """Describe a run for a card or a page; its picture is the grid of results, else the first."""
+    metrics, made = files.read_json(report / "metrics.json"), files.read_json(report / "run.json")
+    name = metrics.get("notebook") or report.name  # a run is rendered before it has its own folder
+    profile, lesson = report.parents[name.count("/")], name.removeprefix("studies/")
     figures = notebooks.shown(report / "notebook.ipynb")
+    own = files.read_json(report / "notebook.ipynb").get("metadata", {}).get("colorlib", {})
     return {
-        "place": report.relative_to(reports),
+        "profile": profile,
+        "place": Path(profile.name, name),
         "title": results.title(report),
         "picture": min(figures, key=lambda f: "grid" not in f["file"], default=None),
         "headline": results.headline(metrics),
-        "data": metrics.get("data", {}),
-        "date": str(run.get("date", ""))[:10],
+        "learned": lesson in notebooks.names() and notebooks.about(lesson).get("learned"),
+        "told": own.get("told_by") == profile.name,
+        "metrics": metrics,
+        "made": made,
+        "trained": files.duration(sum(made.get("seconds", {}).values())),
     }

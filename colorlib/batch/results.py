@@ -13,6 +13,8 @@ SHOWN = {  # by weight; smoke runs judge nothing and local ones are private: bot
     "overnight": "as near to the paper as a night of two cores comes",
     "paper": "the paper's own settings, mostly on an accelerator",
 }
+# in studies: the paper says | we compare | where the number stands | where it is supported |
+RULE = re.compile(r"\| ([^|\n]+ \| [^|\n]+) \| [^|\n]+ \| ((?:below|above) \S+) \|")
 UNTESTED = (record.NOT_TESTABLE, record.NOT_RUN)
 
 
@@ -63,13 +65,16 @@ def folders(reports: str | Path, file: str) -> list[Path]:
 
 def title(report: Path) -> str:
     """Return the first heading of a report's notebook, without its marks."""
-    headings = notebooks.headings(notebooks.cells(report / "notebook.ipynb"))
-    return next(filter(None, headings), report.name).translate(str.maketrans("", "", "*`$\\"))
+    cells = files.read_json(report / "notebook.ipynb").get("cells", [])
+    texts = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    found = re.search(r"^#{1,6} +(.+?)\s*#*$", "\n".join(texts), re.M)
+    return re.sub(r"[*`$\\]", "", found[1]) if found else report.name
 
 
 def collect(reports: str | Path) -> list[Paper]:
-    """Read all reports that judge claims or list questions, by paper."""
+    """Read all reports that judge claims or list questions, by paper; those to come are empty."""
     papers: dict[str, Paper] = {}
+    judged = {Path(name).name for name in notebooks.names("studies")} & {*notebooks.names()}
     found = folders(reports, "metrics.json")
     for folder in sorted(found, key=lambda folder: folder.parent.name == "studies"):
         if folder.name not in papers:  # a lesson, of any profile, comes before its studies
@@ -77,6 +82,8 @@ def collect(reports: str | Path) -> list[Paper]:
         paper, metrics = papers[folder.name], files.read_json(folder / "metrics.json")
         date = str(files.read_json(folder / "run.json").get("date", ""))[:10]
         run = {"date": date, "href": f"{folder.relative_to(reports).as_posix()}/index.html"}
+        cells = files.read_json(folder / "notebook.ipynb").get("cells", [])
+        rules = dict(RULE.findall("\n".join("".join(cell["source"]) for cell in cells)))
         seen: Counter[str] = Counter()  # one sentence may be held against two things
         for row in metrics.get("claims", []):
             text, origin = row["claim"], row.get("origin") or {}
@@ -84,39 +91,30 @@ def collect(reports: str | Path) -> list[Paper]:
             claim = paper.claims.setdefault((text, seen[text]), Claim(text, row.get("section", "")))
             own = not origin.get("date")  # else it quotes a study of an earlier run
             made = {"profile": metrics["profile"], **run, **({} if own else origin)}
-            claim.findings.append({**made, **row, "own": own})
+            rule = rules.get(f"{text} | {row['test'].partition(' (but its first')[0]}", "")
+            claim.findings.append({**made, **row, "own": own, "rule": rule})
         paper.questions |= {question["id"]: question for question in metrics.get("questions", [])}
-    return [paper for _, paper in sorted(papers.items()) if paper.claims or paper.questions]
+    listed = (paper for _, paper in sorted(papers.items()))
+    return [paper for paper in listed if paper.claims or paper.questions or paper.name in judged]
 
 
 def headline(metrics: dict[str, Any]) -> str:
     """Say in a few words what a run reached: its main row's gain over grey, beside the paper's."""
-    found = metrics.get("results", {})
-    row = notebooks.main_row(metrics["notebook"]) if found else ""
-    if row not in found:
-        ways = found.keys() - {*files.FLOORS}
-        return f"{len(ways)} ways on the same pictures" if ways else ""
-    words = [f"gain over grey {found[row]['gain_over_grey']:+.2f} dB"]
-    paper = {name.casefold(): numbers for name, numbers in metrics["paper"].items()}
-    paper = paper.get(row, paper)  # numbers of this row, or of the paper as a whole
-    if "gain_over_grey" in paper:
-        words.append(f"the paper {paper['gain_over_grey']:+.2f} dB")
-    if "psnr" in paper:
-        words.append(f"PSNR {found[row]['psnr']:.2f} dB, the paper {paper['psnr']:.2f} dB")
-    return "; ".join(words)
+    row = notebooks.main_row(metrics["notebook"]) if metrics.get("results") else ""
+    paper = {name.casefold(): numbers for name, numbers in metrics.get("paper", {}).items()}
+    return files.fill("headline.j2", **metrics, row=row, numbers=paper.get(row, paper))
 
 
 def scored(reports: str | Path) -> dict[str, dict[str, Any]]:
     """Return the metrics of all lessons by their place: smaller profiles first, floors first."""
     found = {}
     for folder in folders(reports, "metrics.json"):
-        metrics = files.read_json(folder / "metrics.json")
+        metrics = files.read_json(folder / "metrics.json") | {"title": title(folder)}
         if folder.parent.name in SHOWN and (rows := metrics["results"]):
-            order = [*files.FLOORS, *(row for row in rows if row not in files.FLOORS)]
-            # of the floors' own pictures: no row stands beside another subset's floor
-            whole = [row for row in order if rows[row]["n"] == rows[files.FLOORS[0]]["n"]]
-            results = {row: rows[row] for row in whole}
-            found[folder.relative_to(reports).as_posix()] = {**metrics, "results": results}
+            order = dict.fromkeys([*files.FLOORS, *rows])
+            n = rows[files.FLOORS[0]]["n"]  # no row stands beside another subset's floor
+            metrics["results"] = {row: rows[row] for row in order if rows[row]["n"] == n}
+            found[folder.relative_to(reports).as_posix()] = metrics
     return found
 
 

@@ -88,8 +88,8 @@ addEventListener("load", () => {
   const main = document.querySelector("main"), reveal = document.createElement("div");
   const here = new URL(document.querySelector("header a").href.replace(/[^/]*$/, ""));
   for (const extra of main.querySelectorAll(".anchor, li details")) extra.remove();
-  for (const link of main.querySelectorAll("a")) { // what is not beside the slides
-    if (link.protocol + link.host === here.protocol + here.host && !link.href.startsWith(here)) link.replaceWith(...link.childNodes);
+  for (const link of main.querySelectorAll("a")) { // what is not beside the slides, and a picture's own file
+    if (link.querySelector("img") || (link.protocol + link.host === here.protocol + here.host && !link.href.startsWith(here))) link.replaceWith(...link.childNodes);
   }
   const groups = groupsOf(main);
   [slides.className, reveal.className] = ["slides", "reveal stage"];
