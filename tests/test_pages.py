@@ -184,9 +184,10 @@ def test_a_page_says_at_a_glance_what_came_of_it(root):
     assert pictures(page) == [(f"{place}/figures/grid.png", "The red tulip turns orange")]
     assert page.img.parent["href"] == f"{place}/index.html"
     page = read(pages.render(lesson))
-    assert f"{told} claim . Training time: 1 min 5 s, all its networks together, on the CPU." in page.find(
-        class_="glance"
-    ).get_text(" ", strip=True)
+    assert (
+        f"{told} claim . Training time: 1 min 5 s, all its networks together, on the CPU."
+        in page.find(class_="glance").get_text(" ", strip=True)
+    )
     assert "../../claims.html#03_flowers" in links(page)
 
 
