@@ -191,7 +191,7 @@ def test_a_log_gets_lines_now_and_then(project, monkeypatch, capsys):
     first, second, *_, last = capsys.readouterr().err.splitlines()
     assert first == "01_good: starts (new; about 3 min 0 s, a guess, never run yet)"
     assert re.fullmatch("01_good: Training, step 2, .* s", second)
-    assert last == "01_good: finished 1 ways on the same pictures"
+    assert last == "01_good: finished 1 ways on the same 12 pictures"
 
 
 def test_what_is_left_of_a_run_is_foretold_where_it_was_measured(project):
