@@ -271,16 +271,22 @@ def test_twins_are_alike_in_grey_and_apart_in_colour():
     known = torch.cat(
         [greys, colours.repeat_interleave(20).view(-1, 1, 1, 1).expand(-1, 2, 16, 16)], 1
     )
-    y, uv = paper.find_twins(known, 16, count=3, tries=400)
+    y, uv, seen = paper.find_twins(known, 16, count=3, tries=400)
     assert y.shape == (2, 3, 1, 16, 16) and uv.shape == (2, 3, 2, 16, 16)
+    assert len(seen) == 6 and len({picture % 20 for picture in seen}) == 3, "whom to credit"
     assert torch.equal(y[0], y[1]) and ((uv[0] - uv[1]).abs() * 255 - 160).abs().max() < 1e-3
+
+
+def test_a_smooth_picture_has_no_twins():
+    y, _, seen = paper.find_twins(torch.full((3, 3, 32, 32), 90).byte(), 16, tries=50)
+    assert y.shape[1] == 0 and seen == []
 
 
 def test_a_frame_shows_the_field_where_it_is():
     rgb = datasets.load("scenes", 64, count=8).pictures[0]
     frame = paper.draw_field(rgb, 30, 50, 32, side=96)
     assert frame.shape == (96, 315, 3)
-    assert (frame[:, 210:306] == rgb[30, 48]).all(), "the field is held inside the picture"
+    assert (frame[:, 210:306] == rgb[30, 47]).all(), "the field is held inside the picture"
 
 
 # ----------------------------------------------------------------------------- objective
