@@ -1,7 +1,6 @@
 """Pairs for methods that learn from one picture: a coloured reference, and a target to colour.
 
-How a pair is brought to a size is its notebook's own affair: `load` leaves that to the notebook's
-`make(name, reference, target, credit=..., part=...)`, which returns a Pair.
+A notebook brings a pair to its size: `make(name, reference, target, **more)` returns a Pair.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ class Pair:
     target: np.ndarray
     credit: str = ""
     part: str = ""  # of the embedded pairs: "choices" or "results"
+    file: str | Path = ""  # of the target as it was given
 
     @property
     def has_truth(self) -> bool:
@@ -47,7 +47,7 @@ def load(
     embedded pairs only "choices", those that settings are chosen on, or "results", the others.
     """
     if all(own):
-        return [make(Path(own[1]).stem, *map(pictures.read_rgb, own))], []
+        return [make(Path(own[1]).stem, *map(pictures.read_rgb, own), file=own[1])], []
     folder = datasets.find_folder(data)
     files = {path.stem: path for path in pictures.find(folder)}
     embedded, credits = folder == datasets.embedded() / "pairs", datasets.credits_of(folder)
@@ -58,9 +58,9 @@ def load(
             continue
         paths = [files[f"{name}_source"], files[f"{name}_target"]]
         lines = filter(None, (credits.get(path.name) for path in paths))
-        known = {"credit": "; ".join(dict.fromkeys(lines)), "part": its_part if embedded else ""}
+        known = {"credit": "; ".join(dict.fromkeys(lines)), "part": its_part * embedded}
         try:
-            found.append(make(name, *map(pictures.read_rgb, paths), **known))
+            found.append(make(name, *map(pictures.read_rgb, paths), **known, file=paths[1]))
         except (pictures.PictureError, ParameterError) as error:
             problems.append(f"left out: {error}")
     if not found:

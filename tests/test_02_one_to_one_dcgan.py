@@ -378,15 +378,7 @@ def test_every_stage_is_there_and_the_last_has_the_targets_lightness():
     )
 
 
-def test_full_pairs_are_trained_at_the_papers_own_numbers_as_well():
-    defaults = {name: p.default for name, p in notebooks.parameters("02_one_to_one_dcgan").items()}
-    P = SimpleNamespace(**defaults | {"full": ["two"]})
-    assert list(paper.plan_rows(P, SimpleNamespace(name="one"))) == ["dcgan"]
-    recipe, budget = paper.plan_rows(P, SimpleNamespace(name="two"))["dcgan_full"]
-    assert (recipe.width, budget.pieces, budget.batch_size, budget.epochs, budget.rate) == (
-        64,
-        12_800,
-        100,
-        14,
-        6e-4,
-    )
+def test_the_papers_own_numbers_are_the_defaults():
+    recipe, budget = paper.Recipe(), paper.Budget()
+    numbers = (recipe.width, budget.pieces, budget.batch_size, budget.epochs, budget.rate)
+    assert numbers == (64, 12_800, 100, 14, 6e-4)
