@@ -193,7 +193,7 @@ def test_noise_is_measured_with_its_controls(flowers, vgg, tmp_path):
     rows = studies.look_at_noise(bench, {"0": found.pop("0"), **found})
     assert rows["0"]["apart"]["mean"] < rows[loud]["apart"]["mean"] and "apart" not in rows[vector]
     assert rows["0"]["vivid"]["mean"] == 0 < rows["mean colour"]["vivid"]["mean"]
-    assert rows[vector]["vivid_of_mean"]["high"] < 0 and "own_minus_median" in rows[loud]
+    assert "own_minus_median" in rows[loud]
     assert rows[vector]["minus_map"]["mean"] == 2
 
 
