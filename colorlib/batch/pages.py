@@ -151,7 +151,7 @@ def _from_report(address: str, report: Path, about: dict[str, Any]) -> str:
     target = Path(os.path.normpath(sources.joinpath(*about["place"].parts[1:], "..", link)))
     if not link or re.match(r"\w+:|/", link) or not target.exists():
         return address
-    if target.suffix == ".ipynb":
+    if target.suffix == ".ipynb" and sources in target.parents:
         other = target.relative_to(sources).with_suffix("") / "index.html"
         others = reversed([profile.parent / each / other for each in results.SHOWN])
         later = target if "studies" in other.parts else profile / other  # may never run: source
