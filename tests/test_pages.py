@@ -196,7 +196,8 @@ def test_links_are_mended_for_the_report_s_place(root):
     (root / "data" / "README.md").write_text("data")
     tiny.write(root, "06_six", "# Six")
     text = "[six](06_six.ipynb#results) [more](studies/03_flowers.ipynb) [one](01_one.ipynb)"
-    text += "[data](../data/README.md) [run](../reports/overnight/01_one/notebook.ipynb) [x](#t) [gone](nowhere.md)"
+    text += "[data](../data/README.md) [run](../reports/overnight/01_one/notebook.ipynb)"
+    text += "[x](#t) [gone](nowhere.md)"
     pages.render(report(root, "# One", name="01_one", profile="overnight"))
     page = read(pages.render(report(root, f"# T\n\n{text}")))
     # studies may never run: until their page is there, their source
