@@ -74,6 +74,14 @@ def test_no_page_runs_what_a_name_or_a_record_holds(project):
     assert EVIL in page.get_text() and page.find_all("img")[-1]["alt"] == NASTY
 
 
+def listening(process):
+    """The sockets that a process listens on; none if it has ended meanwhile."""
+    try:
+        return [s for s in process.net_connections("inet") if s.status == "LISTEN"]
+    except psutil.NoSuchProcess:
+        return []
+
+
 @pytest.mark.slow
 def test_the_lab_wants_its_token_and_listens_on_this_machine_only(tmp_path):
     command = [*make_lab(), "--no-browser", "--allow-root", "--port=0"]
@@ -89,6 +97,6 @@ def test_the_lab_wants_its_token_and_listens_on_this_machine_only(tmp_path):
         with urllib.request.urlopen(f"{address}api/contents?token={token}") as answer:
             assert answer.status == 200
         family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-        sockets = [s for one in family for s in one.net_connections("inet") if s.status == "LISTEN"]
+        sockets = [socket for one in family for socket in listening(one)]
         assert int(port) in {s.laddr.port for s in sockets}
         assert {s.laddr.ip for s in sockets} <= {"127.0.0.1", "::1"}
